@@ -1,0 +1,164 @@
+"""Every refusal and failure, as one tree; a mode maps its kinds to statuses and never needs more than this file.
+
+ForetellError
+├── Invalid            the caller's input is at fault
+├── Unauthenticated    no credentials, or wrong ones
+├── Denied             known, but not allowed
+├── Missing            no such model, version or route
+├── WrongVerb          the route exists, the verb does not
+├── TooLarge           the body is over the limit
+├── HeadersTooLarge    the headers are over the limit
+├── Unsupported        a content type or encoding that is not spoken here
+├── Busy               a queue or a rate is full; try again later
+├── Unavailable        loading, draining, or a worker died
+├── Late               the deadline passed
+├── Cancelled          the caller went away
+├── Broken             the model or a step raised
+└── Setup              a file, setting or package is at fault: nothing starts
+"""
+
+from enum import Enum, auto
+from typing import ClassVar
+
+
+class Kind(Enum):
+    """What went wrong, free of any transport. Every mode owns one table from kind to its own status."""
+
+    INVALID = auto()
+    UNAUTHENTICATED = auto()
+    DENIED = auto()
+    MISSING = auto()
+    WRONG_VERB = auto()
+    TOO_LARGE = auto()
+    HEADERS_TOO_LARGE = auto()
+    UNSUPPORTED = auto()
+    BUSY = auto()
+    UNAVAILABLE = auto()
+    LATE = auto()
+    CANCELLED = auto()
+    BROKEN = auto()
+    SETUP = auto()
+
+
+class ForetellError(Exception):
+    """A failure with a stable ``code`` for programs, a sentence for people, and JSON-ready ``details``.
+
+    The message and the details may be shown to the caller: they never hold a path, a host or a traceback.
+    (``Setup`` is for the operator, and does name files.)
+    """
+
+    kind: ClassVar[Kind] = Kind.BROKEN
+
+    def __init__(self, code: str, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+class Invalid(ForetellError):
+    kind = Kind.INVALID
+
+
+class Unauthenticated(ForetellError):
+    kind = Kind.UNAUTHENTICATED
+
+
+class Denied(ForetellError):
+    kind = Kind.DENIED
+
+
+class Missing(ForetellError):
+    kind = Kind.MISSING
+
+
+class WrongVerb(ForetellError):
+    kind = Kind.WRONG_VERB
+
+
+class TooLarge(ForetellError):
+    kind = Kind.TOO_LARGE
+
+
+class HeadersTooLarge(ForetellError):
+    kind = Kind.HEADERS_TOO_LARGE
+
+
+class Unsupported(ForetellError):
+    kind = Kind.UNSUPPORTED
+
+
+class Busy(ForetellError):
+    kind = Kind.BUSY
+
+
+class Unavailable(ForetellError):
+    kind = Kind.UNAVAILABLE
+
+
+class Late(ForetellError):
+    kind = Kind.LATE
+
+
+class Cancelled(ForetellError):
+    kind = Kind.CANCELLED
+
+
+class Broken(ForetellError):
+    kind = Kind.BROKEN
+
+
+class Setup(ForetellError):
+    kind = Kind.SETUP
+
+
+CODES: dict[str, tuple[type[ForetellError], str, str]] = {
+    # code: (class, what it means, what to do). docs/errors.md is made from this table; a test keeps it complete.
+    # -- the caller's input
+    "invalid_json": (Invalid, "The body is not the JSON that this route reads.", "Send one valid JSON document of the documented form."),
+    "invalid_body": (Invalid, "The body cannot be read as its content type says.", "Check the body against the Content-Type header."),
+    "missing_input": (Invalid, "An input that the model needs was not sent.", "Send every input that `foretell inspect` lists."),
+    "unknown_input": (Invalid, "An input was sent that the model does not have.", "Use the names that `foretell inspect` lists."),
+    "duplicate_input": (Invalid, "An input was sent twice.", "Send each input once."),
+    "unknown_output": (Invalid, "An output was asked for that the model does not have.", "Ask for the outputs that `foretell inspect` lists."),
+    "unknown_parameter": (Invalid, "A request parameter has a value that cannot be used.", "Correct or remove the parameter."),
+    "unknown_datatype": (Invalid, "A tensor names a datatype that does not exist.", "Use one of the Open Inference datatypes, in capitals."),
+    "wrong_dtype": (Invalid, "A tensor's datatype does not convert without loss to what the model takes.", "Send the datatype that `foretell inspect` lists."),
+    "wrong_shape": (Invalid, "A tensor's shape does not fit the model, or its data does not fill its shape.", "Send the shape that `foretell inspect` lists."),
+    "wrong_rows": (Invalid, "The inputs of one request have different numbers of rows, or none.", "Send the same number of rows, at least one, in every input."),
+    "lossy_value": (Invalid, "A value cannot be held in the tensor's datatype without loss.", "Send a value in the datatype's range."),
+    "refused_value": (Invalid, "A value fails a check of this pipeline.", "Correct the value; the message names row and input."),
+    "bad_image": (Invalid, "An image cannot be decoded or is larger than this pipeline allows.", "Send a PNG, JPEG or WebP within the pixel limit."),
+    "bad_text": (Invalid, "A text is not valid UTF-8.", "Encode the text as UTF-8."),
+    "bad_row": (Invalid, "A row does not fit the model.", "Send an object with the columns that `foretell inspect` lists."),
+    # -- doors
+    "unknown_model": (Missing, "No model of that name is served here.", "List the models at `/v2/models` or on the `/docs` page."),
+    "unknown_version": (Missing, "The model is served, but not in that version.", "Leave out the version, or use one that the model's metadata lists."),
+    "unknown_route": (Missing, "There is nothing at this path.", "See `/docs` for the routes."),
+    "wrong_verb": (WrongVerb, "The path exists, but not with this HTTP verb.", "Use a verb from the `Allow` header."),
+    "body_too_large": (TooLarge, "The body is larger than `http.max_request_bytes`.", "Send fewer rows a request, or have the operator raise the setting."),
+    "headers_too_large": (HeadersTooLarge, "The headers are larger than `http.max_header_bytes`.", "Send fewer or shorter headers."),
+    "unsupported_content_type": (Unsupported, "This route does not read that content type.", "Use one of the content types that the answer names."),
+    "unsupported_encoding": (Unsupported, "The body is encoded in a way that is not read here.", "Send the body without `Content-Encoding`."),
+    # -- load and time
+    "queue_full": (Busy, "The model's queue is full.", "Try again after `Retry-After` seconds."),
+    "not_ready": (Unavailable, "The model is loading, or the server is starting or stopping.", "Try again after `Retry-After` seconds."),
+    "deadline_passed": (Late, "The answer could not be given in time.", "Allow more time, or send fewer rows."),
+    "cancelled": (Cancelled, "The caller went away before the answer.", "Nothing to do: the work was not done or its answer was dropped."),
+    # -- the model
+    "model_failed": (Broken, "The model raised an error on this input.", "Give the error id to the operator: the log has the details."),
+    "step_failed": (Broken, "A step of the pipeline raised an error on this input.", "Give the error id to the operator: the log has the details."),
+    "wrong_output": (Broken, "The model's output does not have one row for each input row.", "Have the operator check the model's batch axis."),
+    "internal": (Broken, "The server made a mistake.", "Give the error id to the operator: the log has the details."),
+    # -- setting up
+    "missing_extra": (Setup, "A package that this feature needs is not installed.", "Run the `pip install` line of the message."),
+    "unknown_setting": (Setup, "A setting does not exist.", "Correct the name; `foretell serve --print-config` lists all."),
+    "wrong_setting": (Setup, "A setting has a value that cannot be used.", "Correct the value; docs/settings.md gives each type and limit."),
+    "missing_file": (Setup, "A file that was named does not exist.", "Correct the path."),
+    "unknown_format": (Setup, "The path is not a model that can be loaded.", "Name an .onnx file, a folder of models, or `app.py:pipeline`."),
+    "broken_model": (Setup, "The model file cannot be loaded.", "Export the model again, and check its format."),
+    "untrusted_model": (Setup, "The model's format can run any code when it is loaded.", "Export to ONNX, or set `trust = true` for this model."),
+    "broken_pipeline": (Setup, "The steps and the model do not fit together, or pipeline.toml cannot be read.", "Correct the step that the message names."),
+    "wrong_name": (Setup, "A model's name holds characters that are not allowed, or two models share one.", "Rename it, or pass `--name`."),
+    "wrong_address": (Setup, "The address cannot be listened on.", "Free the port or choose another with `--http-port`."),
+}

@@ -1,0 +1,100 @@
+"""validate -> preprocess -> forward -> postprocess: defined once, and what every mode runs."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from foretell.backends import Backend
+from foretell.errors import Broken, ForetellError, Invalid, Setup
+from foretell.steps import Function, Specs, Step
+from foretell.tensors import Arrays, Signature, TensorSpec
+
+
+class Pipeline:
+    """A model with its steps. Calling it is the reference that every mode must equal.
+
+    ``signature`` is what a client sees: derived from the model's signature backwards through ``preprocess`` and
+    forwards through ``postprocess``. A plain function may stand in for a step. Raises Setup ``broken_pipeline`` when the
+    steps and the model do not fit together.
+    """
+
+    def __init__(
+        self,
+        model: Backend,
+        preprocess: Iterable[Step | Callable[[Arrays], Arrays]] = (),
+        postprocess: Iterable[Step | Callable[[Arrays], Arrays]] = (),
+    ) -> None:
+        self.model = model
+        self.preprocess = tuple(map(_as_step, preprocess))
+        self.postprocess = tuple(map(_as_step, postprocess))
+        self.signature = _public_signature(model.signature, self.preprocess, self.postprocess)
+
+    @property
+    def slow(self) -> bool:
+        """Whether any step must not run on an event loop."""
+        return any(step.slow for step in self.preprocess + self.postprocess)
+
+    def prepare(self, inputs: Arrays) -> Arrays:
+        """Validate and preprocess one caller's inputs into what the model takes. Raises Invalid."""
+        arrays = self.signature.conform(inputs)
+        if not self.preprocess:
+            return arrays
+        return self._fit_model(_run(self.preprocess, arrays))
+
+    def finish(self, outputs: Arrays) -> Arrays:
+        """Postprocess one caller's share of the model's outputs."""
+        return _run(self.postprocess, outputs) if self.postprocess else outputs
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        features = self.prepare(inputs)
+        try:
+            outputs = self.model.forward(features)
+        except Exception as error:
+            raise Broken("model_failed", "the model raised an error on this input") from error
+        return self.finish(outputs)
+
+    def _fit_model(self, features: Arrays) -> Arrays:
+        try:
+            return self.model.signature.conform(features)
+        except Invalid as error:
+            error.args = (f"after preprocessing, {error.message}",)
+            error.message = error.args[0]
+            raise
+
+
+def _as_step(step: Step | Callable[[Arrays], Arrays]) -> Step:
+    return step if isinstance(step, Step) else Function(step)
+
+
+def _run(steps: Sequence[Step], arrays: Arrays) -> Arrays:
+    for step in steps:
+        try:
+            arrays = step(arrays)
+        except ForetellError:
+            raise
+        except Exception as error:
+            raise Broken("step_failed", "a step of the pipeline raised an error on this input") from error
+    return arrays
+
+
+def _public_signature(model: Signature, before: Sequence[Step], after: Sequence[Step]) -> Signature:
+    wanted: Specs = {spec.name: spec for spec in model.inputs}
+    for step in reversed(before):
+        wanted = step.takes(wanted)
+    given = wanted
+    for step in before:
+        given = step.gives(given)
+    for spec in model.inputs:
+        _check_fit(spec, given)
+    outputs: Specs = {spec.name: spec for spec in model.outputs}
+    for step in after:
+        outputs = step.gives(outputs)
+    return Signature(tuple(wanted.values()), tuple(outputs.values()), model.rows)
+
+
+def _check_fit(spec: TensorSpec, given: Specs) -> None:
+    """That the preprocessed tensor for one model input can be what the model takes."""
+    got = given.get(spec.name)
+    if got is None:
+        raise Setup("broken_pipeline", f"the model takes {spec}, but its steps give {', '.join(map(str, given.values())) or 'nothing'}")
+    lengths = zip(spec.shape, got.shape, strict=False)
+    if got.dtype is not spec.dtype or len(got.shape) != len(spec.shape) or any(a != b for a, b in lengths if a is not None and b is not None):
+        raise Setup("broken_pipeline", f"the model takes {spec}, but its steps give {got}: correct the last step that changes it")
