@@ -116,6 +116,7 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
     # code: (class, what it means, what to do). docs/errors.md is made from this table; a test keeps it complete.
     # -- the caller's input
     "invalid_json": (Invalid, "The body is not the JSON that this route reads.", "Send one valid JSON document of the documented form."),
+    "invalid_http": (Invalid, "What came is not an HTTP/1.1 request.", "Use an HTTP client, and check that no proxy alters the request."),
     "invalid_body": (Invalid, "The body cannot be read as its content type says.", "Check the body against the Content-Type header."),
     "missing_input": (Invalid, "An input that the model needs was not sent.", "Send every input that `foretell inspect` lists."),
     "unknown_input": (Invalid, "An input was sent that the model does not have.", "Use the names that `foretell inspect` lists."),
@@ -132,6 +133,7 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
     "bad_text": (Invalid, "A text is not valid UTF-8.", "Encode the text as UTF-8."),
     "bad_row": (Invalid, "A row does not fit the model.", "Send an object with the columns that `foretell inspect` lists."),
     # -- doors
+    "foreign_host": (Denied, "The Host header names another machine, and the server listens on loopback only.", "Call it by 127.0.0.1 or localhost, or serve on an address with `--host`."),
     "unknown_model": (Missing, "No model of that name is served here.", "List the models at `/v2/models` or on the `/docs` page."),
     "unknown_version": (Missing, "The model is served, but not in that version.", "Leave out the version, or use one that the model's metadata lists."),
     "unknown_route": (Missing, "There is nothing at this path.", "See `/docs` for the routes."),
@@ -158,7 +160,12 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
     "unknown_format": (Setup, "The path is not a model that can be loaded.", "Name an .onnx file, a folder of models, or `app.py:pipeline`."),
     "broken_model": (Setup, "The model file cannot be loaded.", "Export the model again, and check its format."),
     "untrusted_model": (Setup, "The model's format can run any code when it is loaded.", "Export to ONNX, or set `trust = true` for this model."),
+    "outside_folder": (Setup, "A model names a file outside its own folder, or a link.", "Put a real copy of the file into the model's folder."),
     "broken_pipeline": (Setup, "The steps and the model do not fit together, or pipeline.toml cannot be read.", "Correct the step that the message names."),
     "wrong_name": (Setup, "A model's name holds characters that are not allowed, or two models share one.", "Rename it, or pass `--name`."),
     "wrong_address": (Setup, "The address cannot be listened on.", "Free the port or choose another with `--http-port`."),
+    "unknown_suffix": (Setup, "A file of rows or answers has a suffix that is not known.", "Use .csv, .ndjson, .parquet or .npy; images come as a folder."),
+    "missing_column": (Setup, "The rows lack a column that the model needs, or it is of another kind.", "Rename or convert the column, or pass `--map INPUT=COLUMN`."),
+    "broken_file": (Setup, "A file of rows cannot be read.", "Check the file; the message has the reader's own words."),
+    "wrong_target": (Setup, "The answers cannot be written to that file.", "Name another file, as the message says."),
 }

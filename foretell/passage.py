@@ -1,4 +1,4 @@
-"""The record of one request's finished journey, and the type of whoever looks at it."""
+"""The record of one request's journey, and the type of whoever looks at it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from foretell.errors import ForetellError
 
 @dataclass(slots=True)
 class Passage:
-    """Made once, when a request has been answered or refused. Times are ``time.monotonic()`` seconds.
+    """Stamped along the way and shown to observers once, when the request has been answered or refused.
 
-    ``queued``, ``started`` and ``computed`` are 0.0 for a phase that was never reached.
+    Times are ``time.monotonic()`` seconds; one that is 0.0 was never reached.
     """
 
     model: str
     version: str
     mode: str
     received: float
-    ended: float
+    id: str | None = None
+    rows: int = 0
+    batch_rows: int = 0
     queued: float = 0.0
     started: float = 0.0
     computed: float = 0.0
-    rows: int = 0
-    batch_rows: int = 0
-    id: str | None = None
+    ended: float = 0.0
     error: ForetellError | None = None
 
     @property
@@ -32,12 +32,12 @@ class Passage:
 
     @property
     def queue_s(self) -> float:
-        return max(0.0, (self.started or self.ended) - self.queued) if self.queued else 0.0
+        return (self.started or self.ended) - self.queued if self.queued else 0.0
 
     @property
     def compute_s(self) -> float:
-        return max(0.0, (self.computed or self.ended) - self.started) if self.started else 0.0
+        return (self.computed or self.ended) - self.started if self.started else 0.0
 
 
 Observer = Callable[[Passage], None]
-"""Shown every passage on the loop's thread; never blocks, and its failure is logged, never raised."""
+"""Shown every finished passage on the loop's thread; never blocks, and its failure is logged, never raised."""

@@ -1,0 +1,88 @@
+"""What the headers of a request say to a door: looked through once, checked before the body is read."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from foretell.errors import Denied, TooLarge, Unsupported
+from foretell.modes.http.status import Headers
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LONGEST_MARK = 256
+ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+
+
+class Heads:
+    """The headers that matter. ``length`` is -1 when it is not given, ``marks`` are given back as they came."""
+
+    __slots__ = ("content_type", "encoding", "host", "length", "marks", "odd")
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.length = -1
+        self.content_type = b""
+        self.encoding = b""
+        self.host = b""
+        self.odd = False
+        self.marks: Headers = NO_MARKS
+        for name, value in headers:
+            if name == b"host":
+                self.host = value
+            elif name == b"content-length":
+                self.length = int(value) if len(value) < 19 else 10**18
+            elif name == b"content-type":
+                self.content_type = value
+            elif name == b"content-encoding":
+                self.encoding = value
+            elif name in ODD:
+                self.odd = True
+            elif name in (b"x-request-id", b"traceparent") and _can_be_given_back(value):
+                self.marks = [*self.marks, (name, value)]
+
+    @property
+    def request_id(self) -> str | None:
+        return next((value.decode() for name, value in self.marks if name == b"x-request-id"), None)
+
+
+NO_MARKS: Headers = []
+
+
+def check_host(heads: Heads) -> None:
+    """Refuse a foreign Host on a loopback address: a web page could have pointed its own name here. Raises Denied."""
+    if heads.host and not is_loopback(heads.host):
+        raise Denied("foreign_host", "this server listens on loopback only: call it by 127.0.0.1 or localhost")
+
+
+def check_body(heads: Heads, most_bytes: int, *, json_only: bool) -> None:
+    """Refuse a body that will not be read, before it is. Raises TooLarge or Unsupported."""
+    if heads.length > most_bytes:
+        raise too_large(most_bytes, heads.length)
+    if heads.encoding not in (b"", b"identity"):
+        got = heads.encoding.decode("latin-1")[:40]
+        raise Unsupported("unsupported_encoding", f"a body encoded as {got!r} is not read here: send it plain", got=got)
+    if json_only and not is_json(heads.content_type):
+        got = heads.content_type.decode("latin-1")[:80]
+        text = f"this route reads application/json, not {got!r}: send -H 'content-type: application/json'"
+        raise Unsupported("unsupported_content_type", text, supported="application/json", got=got)
+
+
+@lru_cache(maxsize=64)
+def is_json(content_type: bytes) -> bool:
+    """Whether a body of this content type is JSON; one without a content type is taken as such."""
+    return content_type.partition(b";")[0].strip().lower() in (b"", b"application/json")
+
+
+@lru_cache(maxsize=64)
+def is_loopback(host: bytes) -> bool:
+    """Whether a Host header names this machine's loopback, with or without a port."""
+    text = host.decode("latin-1").lower()
+    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+    return name in LOOPBACK
+
+
+def too_large(most_bytes: int, got: int) -> TooLarge:
+    """The refusal of a body over the limit; ``got`` is its length as far as it is known."""
+    text = f"the body has {got} bytes, at most {most_bytes} are read (setting http.max_request_bytes)"
+    return TooLarge("body_too_large", text, limit=most_bytes, got=got, setting="http.max_request_bytes")
+
+
+def _can_be_given_back(value: bytes) -> bool:
+    return len(value) <= LONGEST_MARK and value.isascii() and value.decode().isprintable()

@@ -1,0 +1,222 @@
+"""The fast lane: small infer requests answered straight from the HTTP parser, with no ASGI scope, task or future.
+
+A subclass of uvicorn's httptools protocol. It takes what both ways would accept and nobody has to wait for: a small POST
+of JSON, of known length, on an open door, while the connection is idle. All else goes the ASGI way. Both ways use the
+same doors and the same refusals, so that their answers are the same bytes.
+"""
+
+import time
+from asyncio import Event, TimerHandle
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from foretell.engine.batcher import Entry
+from foretell.errors import ForetellError, HeadersTooLarge, Invalid
+from foretell.modes.http.app import ON_LOOP_BYTES, Door, HttpApp
+from foretell.modes.http.heads import Heads, is_json, is_loopback
+from foretell.modes.http.status import Answer, Headers, refusal, unexpected
+from foretell.request import Request
+from foretell.tensors import Arrays
+
+JSON = b"content-type: application/json\r\n"
+
+
+class Turn:
+    """A connection's request in the lane. It stands where uvicorn keeps its own, so that what is pipelined behind waits."""
+
+    door: Door
+    request: Request
+
+    def __init__(self, lane: "FastLane") -> None:
+        self.lane = lane
+        self.entry: Entry | None = None
+        self.heads = Heads(())
+        # what uvicorn reads and sets on the request in flight
+        self.response_complete = True
+        self.keep_alive = True
+        self.disconnected = False
+        self.more_body = False
+        self.body = bytearray()
+        self.message_event = Event()
+
+    def reply(self, outputs: Arrays | None, error: ForetellError | None) -> None:
+        """Write the one answer: called by the engine, or with a refusal."""
+        self.entry = None
+        if outputs is not None:
+            try:
+                self.lane.write(b"HTTP/1.1 200 OK\r\n", JSON, self.door.write(self.request, outputs))
+                return
+            except Exception as mistake:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's 500
+                error = unexpected(mistake)
+        assert error is not None
+        self.lane.refuse(refusal(error, self.heads.request_id))
+
+
+class FastLane(HttpToolsProtocol):
+    """``collecting`` is True while the body that comes is the lane's own."""
+
+    app: Any
+    cycle: Any
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.http: HttpApp = self.app
+        self.turn = Turn(self)
+        self.collecting = False
+        self.in_headers = False
+        self.header_bytes = 0
+        self.idle_since = 0.0
+        self.idle_timer: TimerHandle | None = None
+        self.stamp: tuple[Headers, bytes] = ([], b"")
+
+    # -- what the parser calls
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.in_headers:
+            self._count_header_bytes(len(data))
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.header_bytes = 0
+        self.in_headers = True
+        self.expect_100_continue = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self.headers.append((name, value))
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+
+    def on_headers_complete(self) -> None:
+        self.in_headers = False
+        self._count_header_bytes(sum([len(name) + len(value) for name, value in self.headers]) - self.header_bytes)
+        door = self.http.doors.get(self.url)
+        if door is not None and self._is_idle() and self._fits_lane(door, heads := Heads(self.headers)):
+            self.cycle = turn = self.turn
+            turn.door = door
+            turn.heads = heads
+            turn.response_complete = False
+            turn.keep_alive = self.parser.should_keep_alive()
+            turn.body.clear()
+            self.collecting = True
+            return
+        self.collecting = False
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.collecting:
+            self.turn.body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self.collecting:
+            super().on_message_complete()
+            return
+        self.collecting = False
+        turn, received = self.turn, time.monotonic()
+        try:
+            turn.request = turn.door.read(bytes(turn.body), b"", received, self.http.total_s)
+        except ForetellError as error:
+            turn.door.engine.refuse(Request({}, received, mode="http"), error)
+            turn.reply(None, error)
+        except Exception as error:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's 500
+            turn.reply(None, unexpected(error))
+        else:
+            turn.entry = turn.door.engine.infer_nowait(turn.request, turn.reply)
+
+    def _is_idle(self) -> bool:
+        return (self.cycle is None or self.cycle.response_complete) and not self.pipeline and not self.http.draining
+
+    def _fits_lane(self, door: Door, heads: Heads) -> bool:
+        """Whether this is a small body of JSON and of known length, which the ASGI way would accept too."""
+        http = self.http
+        return (
+            0 <= heads.length <= ON_LOOP_BYTES
+            and heads.length <= http.most_bytes
+            and not (heads.odd or heads.encoding or door.engine.pipeline.slow)
+            and is_json(heads.content_type)
+            and (not http.only_loopback or not heads.host or is_loopback(heads.host))
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+        )
+
+    def _count_header_bytes(self, size: int) -> None:
+        """Refuse headers over the limit, and hang up: no more of them is read."""
+        self.header_bytes += size
+        most = self.http.most_header_bytes
+        if self.header_bytes > most and not self.transport.is_closing():
+            text = f"the headers have over {most} bytes (setting http.max_header_bytes)"
+            self.hang_up(HeadersTooLarge("headers_too_large", text, limit=most, setting="http.max_header_bytes"))
+
+    # -- answers
+
+    def write(self, status: bytes, headers: bytes, body: bytes) -> None:
+        """Head and body in one write; then the connection is idle, or uvicorn's for what was pipelined."""
+        turn = self.turn
+        turn.response_complete = True
+        if self.transport.is_closing():
+            return
+        tail = b"".join(b"%b: %b\r\n" % mark for mark in turn.heads.marks) if turn.heads.marks else b""
+        if not turn.keep_alive:
+            tail += b"connection: close\r\n"
+        self.transport.write(
+            b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (status, self._stamped(), headers, len(body), tail, body)
+        )
+        if not turn.keep_alive:
+            self.transport.close()
+        self._go_on()
+
+    def refuse(self, answer: Answer) -> None:
+        self.write(STATUS_LINE[answer.status], b"".join(b"%b: %b\r\n" % header for header in answer.headers), answer.body)
+
+    def hang_up(self, error: ForetellError) -> None:
+        """Refuse what is not even a request, and close."""
+        if not self.transport.is_closing():
+            self.turn.keep_alive, self.turn.heads = False, Heads(())
+            self.refuse(refusal(error))
+
+    def send_400_response(self, msg: str) -> None:
+        self.hang_up(Invalid("invalid_http", "this is not an HTTP/1.1 request that can be read"))
+
+    def _stamped(self) -> bytes:
+        """uvicorn's own headers (the date), joined anew only when they change."""
+        headers = self.server_state.default_headers
+        if headers is not self.stamp[0]:
+            self.stamp = (headers, b"".join(b"%b: %b\r\n" % header for header in headers))
+        return self.stamp[1]
+
+    def _go_on(self) -> None:
+        if self.pipeline or self.transport.is_closing():
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.idle_since = time.monotonic()
+        if self.idle_timer is None:  # one timer a connection, set again only when it rings: cheaper than one a request
+            self.idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_idle)
+
+    def _close_idle(self) -> None:
+        self.idle_timer = None
+        if self.transport.is_closing() or (self.cycle is not None and not self.cycle.response_complete):
+            return
+        left = self.idle_since + self.timeout_keep_alive - time.monotonic()
+        if left <= 0 and self.cycle is self.turn and not self.in_headers:
+            self.transport.close()
+        elif self.cycle is self.turn:
+            self.idle_timer = self.loop.call_later(max(left, 1.0), self._close_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.turn.disconnected = True
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
+        if self.turn.entry is not None:
+            self.turn.door.engine.cancel(self.turn.entry)
+            self.turn.entry = None

@@ -1,0 +1,182 @@
+"""JSON arrays to numpy and back, every value checked: the part that both doors share.
+
+NaN and the infinities, which JSON cannot hold, are the strings "NaN", "Infinity" and "-Infinity" both ways.
+"""
+
+import base64
+import binascii
+import math
+from functools import lru_cache
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import orjson
+
+from foretell.errors import Invalid
+from foretell.tensors import Array, Datatype
+
+DEEPEST = 16  # nested JSON arrays: more axes than any model has
+NOT_FINITE = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
+_BF16 = Datatype.BF16.numpy
+_FP32_SQUARED = float(np.finfo(np.float32).max) ** 2
+_NotFinite = Literal["NaN", "Infinity", "-Infinity"]
+
+
+def decode_data(raw: bytes | memoryview, datatype: Datatype, name: str, *, as_base64: bool = False) -> Array:
+    """A JSON array, flat or nested, as a numpy array of exactly ``datatype``. Raises Invalid naming the first bad value."""
+    depth = _depth(raw, name)
+    try:
+        values = _decoder(datatype, depth).decode(raw)
+    except msgspec.ValidationError as error:
+        if datatype.is_float and depth:
+            return _decode_not_finite(raw, datatype, depth, name)
+        raise _refused(name, datatype, error) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid("invalid_json", f"the data of input {name!r} is not valid JSON: {error}", input=name) from error
+    if datatype is Datatype.BYTES:
+        values = _map(values, _from_base64 if as_base64 else _encode_text, name)
+    return _to_array(values, datatype, depth, name)
+
+
+def encode_data(array: Array) -> bytes:
+    """A flat JSON array of the elements in row-major order; bytes must be UTF-8 text."""
+    flat = array.reshape(-1)
+    if flat.dtype == object:
+        return orjson.dumps([element.decode() if isinstance(element, bytes) else str(element) for element in flat])
+    if flat.dtype == _BF16:
+        flat = flat.astype(np.float32)
+    text = orjson.dumps(flat if flat.flags.c_contiguous else flat.copy(), option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(spell_out(flat.tolist())) if b"null" in text else text
+
+
+def encode_base64(array: Array) -> bytes:
+    """A flat JSON array of bytes elements, each in base64."""
+    return orjson.dumps([base64.b64encode(element).decode() for element in array.reshape(-1).tolist()])
+
+
+def is_text(array: Array) -> bool:
+    """Whether every element of a BYTES tensor is UTF-8 text."""
+    try:
+        for element in array.reshape(-1):
+            if isinstance(element, bytes):
+                element.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def spell_out(values: Any) -> Any:
+    """Nested lists with NaN and the infinities as strings."""
+    if isinstance(values, list):
+        return [spell_out(value) for value in values]
+    if isinstance(values, float) and not math.isfinite(values):
+        return "NaN" if math.isnan(values) else "Infinity" if values > 0 else "-Infinity"
+    return values
+
+
+def _element(datatype: Datatype) -> Any:
+    if datatype is Datatype.BYTES:
+        return str
+    if datatype is Datatype.BOOL:
+        return bool
+    return float if datatype.is_float else int
+
+
+@lru_cache(maxsize=256)
+def _decoder(datatype: Datatype, depth: int, *, finite: bool = True) -> msgspec.json.Decoder[Any]:
+    kind: Any = _element(datatype) if finite else float | _NotFinite
+    for _ in range(depth):
+        kind = list[kind]
+    return msgspec.json.Decoder(kind)
+
+
+def _depth(raw: bytes | memoryview, name: str) -> int:
+    """How many arrays the data opens with."""
+    depth = 0
+    for byte in bytes(raw[:256]):
+        if byte == ord("["):
+            depth += 1
+        elif byte not in b" \t\r\n":
+            break
+    if depth > DEEPEST:
+        raise Invalid("wrong_shape", f"the data of input {name!r} is nested over {DEEPEST} arrays deep", input=name)
+    return depth
+
+
+def _decode_not_finite(raw: bytes | memoryview, datatype: Datatype, depth: int, name: str) -> Array:
+    try:
+        values = _decoder(datatype, depth, finite=False).decode(raw)
+    except msgspec.MsgspecError as error:
+        raise _refused(name, datatype, error) from error
+    return _to_array(_map(values, lambda value: NOT_FINITE.get(value, value), name), datatype, depth, name, finite=False)
+
+
+def _to_array(values: Any, datatype: Datatype, depth: int, name: str, *, finite: bool = True) -> Array:
+    if datatype is Datatype.FP32 and depth == 1 and finite:
+        wide = np.array(values, dtype=np.float64)
+        if wide.dot(wide) < _FP32_SQUARED:  # so every value is in range: a cheaper proof than numpy's error state
+            return wide.astype(np.float32)
+    try:
+        if datatype is Datatype.BYTES:
+            return _objects(values)
+        with np.errstate(over="raise" if finite else "ignore"):
+            return np.array(values, dtype=datatype.numpy)
+    except (OverflowError, FloatingPointError) as error:
+        raise _out_of_range(values, datatype, name) from error
+    except ValueError as error:
+        raise Invalid("wrong_shape", f"the nested arrays of input {name!r} have different lengths", input=name) from error
+
+
+def _objects(values: Any) -> Array:
+    shape: list[int] = []
+    level = values
+    while isinstance(level, list):
+        shape.append(len(level))
+        level = level[0] if level else None
+    array = np.array(values, dtype=np.object_)
+    if array.shape != tuple(shape):
+        raise ValueError("ragged")
+    return array
+
+
+def _out_of_range(values: Any, datatype: Datatype, name: str) -> Invalid:
+    flat = np.array(values, dtype=np.object_).reshape(-1)
+    wanted = datatype.numpy
+    for index, value in enumerate(flat):
+        if not _holds(wanted, value):
+            text = f"input {name!r}: the value {str(value)[:40]} at index {index} is outside the range of {datatype}"
+            return Invalid("lossy_value", text, input=name, index=index, expected=str(datatype))
+    text = f"input {name!r} has a value outside the range of {datatype}"
+    return Invalid("lossy_value", text, input=name, expected=str(datatype))
+
+
+def _holds(dtype: np.dtype[Any], value: Any) -> bool:
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        return bool(info.min <= value <= info.max)
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(np.array(float(value)).astype(dtype)))
+
+
+def _map(values: Any, change: Any, name: str) -> Any:
+    if isinstance(values, list):
+        return [_map(value, change, name) for value in values]
+    try:
+        return change(values)
+    except (ValueError, binascii.Error) as error:
+        raise Invalid("bad_text", f"input {name!r} has an element that cannot be read: {error}", input=name) from error
+
+
+def _encode_text(text: str) -> bytes:
+    return text.encode()
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _refused(name: str, datatype: Datatype, error: Exception) -> Invalid:
+    reason = str(error).replace("`", "").replace("$", "data")
+    text = f"input {name!r} is {datatype}, but its data is not: {reason}"
+    return Invalid("wrong_dtype", text, input=name, expected=str(datatype))

@@ -1,0 +1,249 @@
+"""The row door, for people and programs without tensors: JSON rows, one image or text, CSV, NDJSON.
+
+A row is an object with the pipeline's inputs as keys; with one input it may be that input's bare value. The answer is
+``{"model_name", "model_version", "predictions": [{output: value}, ...]}``, one prediction for each row.
+"""
+
+import base64
+import binascii
+import csv
+import io
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import orjson
+
+from foretell.engine.engine import Engine
+from foretell.errors import Invalid, Unsupported
+from foretell.modes.http.numbers import NOT_FINITE, spell_out
+from foretell.request import Request
+from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec, cast
+
+JSON = b"application/json"
+_BOOLEANS = {"true": "1", "false": "0"}
+_Float = float | Literal["NaN", "Infinity", "-Infinity"] | None
+
+
+class Base64(msgspec.Struct):
+    """Bytes that are not text, in a JSON row: ``{"b64": "..."}``."""
+
+    b64: str
+
+
+class RowDoor:
+    """Reads rows for one engine and writes its answers."""
+
+    json_only = False
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.signature = engine.pipeline.signature
+        self.columns = [_Column(spec) for spec in self.signature.inputs]
+        fields = [(f"f{index}", column.kind) for index, column in enumerate(self.columns)]
+        names = {f"f{index}": column.spec.name for index, column in enumerate(self.columns)}
+        row: Any = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True)
+        self._one = msgspec.json.Decoder(row)
+        self._many = msgspec.json.Decoder(list[row])
+        bare: Any = self.columns[0].kind
+        self._bare = msgspec.json.Decoder(list[bare])
+        self._head = orjson.dumps({"model_name": engine.name, "model_version": engine.version})[:-1]
+
+    def read(self, body: bytes, content_type: bytes, received: float, total_s: float) -> Request:
+        """The rows in a body of that content type. Raises Invalid or Unsupported."""
+        media = content_type.partition(b";")[0].strip().lower() or JSON
+        inputs = self._reader(media)(body)
+        if not self.signature.rows:
+            inputs = {name: array[0] for name, array in inputs.items()}
+        return Request(inputs, received, received + total_s, mode="http")
+
+    def write(self, request: Request, outputs: Arrays) -> bytes:
+        """One prediction a row, as JSON."""
+        if not self.signature.rows:
+            outputs = {name: array[np.newaxis] for name, array in outputs.items()}
+        columns = [_to_json(array) for array in outputs.values()]
+        predictions = [dict(zip(outputs, values, strict=True)) for values in zip(*columns, strict=True)]
+        text = orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY)
+        if b"null" in text:
+            text = orjson.dumps([{k: spell_out(_plain(v)) for k, v in row.items()} for row in predictions])
+        return b'%b,"predictions":%b}' % (self._head, text)
+
+    def _reader(self, media: bytes) -> Callable[[bytes], dict[str, Array]]:
+        readers = {JSON: self._read_json, b"application/x-ndjson": self._read_ndjson}
+        if not any(column.spec.shape for column in self.columns):
+            readers[b"text/csv"] = self._read_csv
+        if media in readers:
+            return readers[media]
+        if self._takes_media and (media.startswith(b"image/") or media in (b"text/plain", b"application/octet-stream")):
+            return self._read_media
+        known = [*readers, *([b"image/*", b"text/plain"] if self._takes_media else [])]
+        speaks = ", ".join(name.decode() for name in known)
+        got = media.decode("latin-1")[:80]
+        raise Unsupported(
+            "unsupported_content_type", f"this model does not read {got!r}: send one of {speaks}", supported=speaks, got=got
+        )
+
+    @property
+    def _takes_media(self) -> bool:
+        return len(self.columns) == 1 and self.columns[0].spec.dtype is Datatype.BYTES and not self.columns[0].spec.shape
+
+    def _read_media(self, body: bytes) -> dict[str, Array]:
+        array = np.empty(1, dtype=np.object_)
+        array[0] = body
+        return {self.columns[0].spec.name: array}
+
+    def _read_json(self, body: bytes) -> dict[str, Array]:
+        start = body.lstrip(b" \t\r\n")[:1]
+        try:
+            if start == b"{":
+                return self._stack([self._one.decode(body)])
+            rows = body.lstrip(b" \t\r\n")[1:].lstrip(b" \t\r\n")
+            if len(self.columns) == 1 and not rows.startswith((b"{", b"]")):
+                return {self.columns[0].spec.name: self.columns[0].stack(self._bare.decode(body))}
+            return self._stack(self._many.decode(body))
+        except msgspec.ValidationError as error:
+            raise self._misfit(error) from error
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise Invalid("invalid_json", f"the body is not valid JSON: {error}") from error
+
+    def _read_ndjson(self, body: bytes) -> dict[str, Array]:
+        lines = b",".join(line for line in body.splitlines() if line.strip())
+        return self._read_json(b"[%b]" % lines)
+
+    def _read_csv(self, body: bytes) -> dict[str, Array]:
+        try:
+            header, *rows = [row for row in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline="")) if row]
+        except (UnicodeDecodeError, csv.Error, ValueError) as error:
+            raise Invalid("invalid_body", "the body is not CSV text in UTF-8 with a header line") from error
+        for number, row in enumerate(rows):
+            if len(row) != len(header):
+                text = f"row {number} has {len(row)} cells, the header names {len(header)} columns"
+                raise Invalid("bad_row", text, row=number, expected=len(header), got=len(row))
+        cells = dict(zip(header, zip(*rows, strict=True), strict=False)) if rows else {}
+        unknown = set(header) - {column.spec.name for column in self.columns}
+        if unknown or len(cells) < len(self.columns):
+            names = ", ".join(column.spec.name for column in self.columns)
+            raise Invalid("bad_row", f"the CSV needs a header line and rows with exactly the columns {names}", expected=names)
+        return {column.spec.name: column.parse(cells[column.spec.name]) for column in self.columns}
+
+    def _stack(self, rows: Sequence[Any]) -> dict[str, Array]:
+        return {
+            column.spec.name: column.stack([getattr(row, f"f{index}") for row in rows])
+            for index, column in enumerate(self.columns)
+        }
+
+    def _misfit(self, error: Exception) -> Invalid:
+        names = ", ".join(str(column.spec) for column in self.columns)
+        reason = str(error).replace("`", "").replace("$", "body")
+        return Invalid("bad_row", f"a row does not fit: {reason}; a row has {names}", expected=names)
+
+
+class _Column:
+    """One input of the signature, as a column of rows."""
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self.spec = spec
+        self.kind = _kind_of(spec)
+
+    def stack(self, values: Sequence[Any]) -> Array:
+        """JSON values, one a row, as one array. Raises Invalid."""
+        dtype = self.spec.dtype
+        if dtype is Datatype.BYTES:
+            return _bytes_array(values, self.spec)
+        if dtype.is_float and not self.spec.shape:
+            values = [np.nan if value is None else NOT_FINITE.get(value, value) for value in values]
+        try:
+            with np.errstate(over="raise"):
+                return np.array(values, dtype=dtype.numpy)
+        except (OverflowError, FloatingPointError) as error:
+            text = f"input {self.spec.name!r} has a value outside the range of {dtype}"
+            raise Invalid("lossy_value", text, input=self.spec.name, expected=str(dtype)) from error
+        except ValueError as error:
+            text = f"the rows of input {self.spec.name!r} differ in shape: the model takes {self.spec}"
+            raise Invalid("wrong_shape", text, input=self.spec.name, expected=str(self.spec)) from error
+
+    def parse(self, cells: Sequence[str]) -> Array:
+        """CSV cells, one a row; an empty cell of a float column is NaN. Raises Invalid."""
+        if self.spec.dtype is Datatype.BYTES:
+            return _bytes_array(cells, self.spec)
+        if self.spec.dtype is Datatype.BOOL:
+            cells = [_BOOLEANS.get(cell.strip().lower(), cell) for cell in cells]
+        numbers = np.empty(len(cells), dtype=np.int64 if self.spec.dtype.is_integer else np.float64)
+        for row, cell in enumerate(cells):
+            try:
+                numbers[row] = int(cell) if self.spec.dtype.is_integer else float(cell.strip() or "nan")
+            except (ValueError, OverflowError) as error:
+                text = f"row {row}: {cell[:40]!r} in column {self.spec.name!r} is not a {self.spec.dtype} number"
+                raise Invalid("bad_row", text, row=row, input=self.spec.name) from error
+        if self.spec.dtype is Datatype.BOOL:
+            return numbers.astype(np.bool_)
+        return cast(numbers, self.spec.dtype, self.spec.name, rounding=True)
+
+
+def _kind_of(spec: TensorSpec) -> Any:
+    kind: Any = float if spec.dtype.is_float else int
+    if spec.dtype is Datatype.BYTES:
+        kind = str | Base64
+    elif spec.dtype is Datatype.BOOL:
+        kind = bool
+    elif spec.dtype.is_float and not spec.shape:
+        return _Float
+    for _ in spec.shape:
+        kind = list[kind]
+    return kind
+
+
+def _bytes_array(values: Sequence[Any], spec: TensorSpec) -> Array:
+    def flat(value: Any) -> Any:
+        return [flat(item) for item in value] if isinstance(value, list) else _to_bytes(value, spec.name)
+
+    array = np.array([flat(value) for value in values], dtype=np.object_)
+    if array.ndim != len(spec.shape) + 1:
+        raise Invalid(
+            "wrong_shape", f"the rows of input {spec.name!r} differ in shape: the model takes {spec}", input=spec.name
+        )
+    return array
+
+
+def _to_bytes(value: Any, name: str) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    try:
+        return base64.b64decode(value.b64, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Invalid("bad_text", f"input {name!r} has an element that is not base64", input=name) from error
+
+
+def _to_json(array: Array) -> list[Any]:
+    if array.dtype == object:
+        return [_text(item) for item in array.tolist()]
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
+    return list(np.ascontiguousarray(array))
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_text(item) for item in value]
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"b64": base64.b64encode(value).decode()}
+    return value
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def example_row(signature: Signature) -> dict[str, Any]:
+    """A row of the right form, for documentation: zeros, empty strings, axes of any length being 1 long."""
+
+    def make(spec: TensorSpec, shape: tuple[int | None, ...]) -> Any:
+        if shape:
+            return [make(spec, shape[1:])] * (shape[0] or 1)
+        return "" if spec.dtype is Datatype.BYTES else False if spec.dtype is Datatype.BOOL else 0
+
+    return {spec.name: make(spec, spec.shape) for spec in signature.inputs}

@@ -1,0 +1,64 @@
+"""What an error is over HTTP: one table from kind to status, and one form of body."""
+
+import logging
+import math
+import secrets
+from typing import NamedTuple
+
+import orjson
+
+from foretell.errors import Broken, ForetellError, Kind
+
+log = logging.getLogger("foretell")
+
+STATUS: dict[Kind, int] = {
+    Kind.INVALID: 400,
+    Kind.UNAUTHENTICATED: 401,
+    Kind.DENIED: 403,
+    Kind.MISSING: 404,
+    Kind.WRONG_VERB: 405,
+    Kind.TOO_LARGE: 413,
+    Kind.HEADERS_TOO_LARGE: 431,
+    Kind.UNSUPPORTED: 415,
+    Kind.BUSY: 429,
+    Kind.UNAVAILABLE: 503,
+    Kind.LATE: 504,
+    Kind.CANCELLED: 499,
+    Kind.BROKEN: 500,
+    Kind.SETUP: 500,
+}
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Answer(NamedTuple):
+    """One HTTP answer, before it is written either way."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def refusal(error: ForetellError, request_id: str | None = None) -> Answer:
+    """The answer for an error: a sentence, a stable code and the details; for a 500 an id, and the traceback in the log."""
+    details = dict(error.details)
+    if error.kind in (Kind.BROKEN, Kind.SETUP):
+        error_id = secrets.token_hex(8)
+        details = {"error_id": error_id}
+        log.error("%s: %s", error.code, error, exc_info=error, extra={"error_id": error_id, "request_id": request_id})
+    retry_after_s = details.pop("retry_after_s", None)
+    message = error.message if error.kind is not Kind.SETUP else "the server is not set up for this"
+    body = orjson.dumps({"error": message, "code": error.code, **details}, default=str, option=orjson.OPT_NON_STR_KEYS)
+    headers: Headers = [(b"content-type", b"application/json")]
+    if isinstance(retry_after_s, int | float):
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry_after_s))))
+    if isinstance(details.get("allow"), str):
+        headers.append((b"allow", str(details["allow"]).encode()))
+    return Answer(STATUS[error.kind], headers, body)
+
+
+def unexpected(error: BaseException) -> Broken:
+    """A mistake of the server's own, as what the caller is told of it."""
+    broken = Broken("internal", "the server made a mistake on this request")
+    broken.__cause__ = error
+    return broken

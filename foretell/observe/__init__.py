@@ -1,0 +1,1 @@
+"""Observers: whatever looks at passages and says what it saw. One file each; none knows a neighbour."""
