@@ -47,6 +47,8 @@ class Pipeline:
         features = self.prepare(inputs)
         try:
             outputs = self.model.forward(features)
+        except ForetellError:
+            raise
         except Exception as error:
             raise Broken("model_failed", "the model raised an error on this input") from error
         return self.finish(outputs)

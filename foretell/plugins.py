@@ -38,10 +38,12 @@ class needs_extra:  # noqa: N801 - reads as a phrase: `with needs_extra(...)`
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ModuleNotFoundError) and self.extra and not (error.name or "").startswith("foretell"):
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("foretell"):
+            missing = (error.name or "").partition(".")[0]
+            package = f"'foretell[{self.extra}]'" if self.extra else "foretell"
             raise Setup(
                 "missing_extra",
-                f"{self.what} needs the package {error.name!r}, which is not installed: pip install 'foretell[{self.extra}]'",
+                f"{self.what} needs the package {missing!r}, which is not installed: pip install {package}",
             ) from error
 
 

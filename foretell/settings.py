@@ -1,10 +1,23 @@
 """Every setting, once: this dataclass tree gives the file keys, the FORETELL_* names, the flags and docs/settings.md."""
 
-from dataclasses import dataclass, field
-from typing import Any
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from foretell.errors import Setup
+from foretell.plugins import did_you_mean
+
+Section = TypeVar("Section")
+PREFIX = "FORETELL_"
 
 
-def setting(default: Any, text: str, *, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+def setting(
+    default: Any, text: str, *, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
     """A dataclass field with its default, its sentence for the docs and ``--help``, and its limits."""
     return field(default=default, metadata={"help": text, "least": least, "most": most, "choices": choices})
 
@@ -17,7 +30,9 @@ class HttpSettings:
     max_request_bytes: int = setting(64 * 2**20, "Largest request body in bytes.", least=1)
     max_header_bytes: int = setting(64 * 2**10, "Largest total of a request's headers in bytes.", least=1024)
     keep_alive_s: float = setting(75.0, "Seconds an idle connection is kept open.", least=0)
-    fast_lane: bool = setting(True, "Answer small infer requests straight from the parser; the answers are the same without it.")
+    fast_lane: bool = setting(
+        True, "Answer small infer requests straight from the parser; the answers are the same without it."
+    )
 
 
 @dataclass(frozen=True)
@@ -25,10 +40,14 @@ class EngineSettings:
     """Batching and queues, for each model; a model's pipeline.toml may override them in its own ``[engine]``."""
 
     max_batch_rows: int = setting(64, "Most rows in one call of the model.", least=1)
-    max_wait_s: float = setting(0.0, "Longest time a request waits for others to share a batch; 0: only while the model is busy.", least=0, most=10)
+    max_wait_s: float = setting(
+        0.0, "Longest time a request waits for others to share a batch; 0: only while the model is busy.", least=0, most=10
+    )
     queue_rows: int = setting(4096, "Most rows that wait; more are refused with 429.", least=1)
     queue_bytes: int = setting(512 * 2**20, "Most bytes of inputs that wait; more are refused with 429.", least=1)
-    inline_below_us: float = setting(200.0, "A model whose forward of one row takes less runs in the event loop, else in a thread.", least=0)
+    inline_below_us: float = setting(
+        200.0, "A model whose forward of one row takes less runs in the event loop, else in a thread.", least=0
+    )
     threads: int = setting(1, "Threads of the runtime inside one forward; 0 takes all that the process may use.", least=0)
 
 
@@ -46,7 +65,7 @@ class TimeoutSettings:
 class PredictSettings:
     """``foretell predict``."""
 
-    batch_rows: int = setting(8192, "Rows read, computed and written at a time.", least=1)
+    batch_rows: int = setting(8192, "Most rows read, computed and written at a time; fewer where rows are large.", least=1)
     workers: int = setting(0, "Chunks computed side by side; 0 takes one per core.", least=0)
 
 
@@ -65,5 +84,219 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
-    predict: PredictSettings = field(default_factory=PredictSettings)
+    predict: PredictSettings = field(default_factory=PredictSettings, metadata={"verb": "predict"})
     log: LogSettings = field(default_factory=LogSettings)
+
+
+@dataclass(frozen=True)
+class Key:
+    """One setting as users meet it: ``http.port`` in a file's ``[http]``, ``FORETELL_HTTP_PORT``, ``--http-port``.
+
+    ``verb`` is the command that has the flag.
+    """
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+    verb: str = "serve"
+
+    @property
+    def section(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def env(self) -> str:
+        return PREFIX + self.name.replace(".", "_").upper()
+
+    @property
+    def flag(self) -> str:
+        """With its section in front, but for a section that one verb has to itself."""
+        name = self.name.rpartition(".")[2] if self.section == self.verb else self.name
+        return "--" + name.replace(".", "-").replace("_", "-")
+
+    @property
+    def expected(self) -> str:
+        """The values that are allowed, in words: ``a whole number from 0 to 65535``."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        return _TYPE_WORDS[self.type] + self.limits
+
+    @property
+    def limits(self) -> str:
+        """``" from 0 to 65535"``, ``" of at least 1"``, or nothing."""
+        if self.least is None or self.most is None:
+            return "" if self.least is None else f" of at least {self.least:g}"
+        return f" from {self.least:g} to {self.most:g}"
+
+    @property
+    def shown_default(self) -> str:
+        """The default as a person reads it; bytes with their MiB or KiB."""
+        if self.name.endswith("_bytes"):
+            size, unit = (self.default // 2**20, "MiB") if self.default % 2**20 == 0 else (self.default // 2**10, "KiB")
+            return f"{self.default} = {size} {unit}"
+        return (
+            str(self.default).lower() if self.type is bool else f"{self.default:g}" if self.type is float else str(self.default)
+        )
+
+    def read(self, value: object, origin: str, *, text: bool = False) -> Any:
+        """``value`` in this setting's type and limits; ``text`` also reads numbers and booleans written as text.
+
+        Raises Setup ``wrong_setting``, naming setting, origin, expected and got.
+        """
+        import msgspec
+
+        try:
+            read: Any = msgspec.convert(value, self.type, strict=not text)
+        except msgspec.ValidationError:
+            raise self._refusal(value, origin) from None
+        if not self._allows(read):
+            raise self._refusal(value, origin)
+        return read
+
+    def _allows(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return value in self.choices if self.choices else bool(value.strip())
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    def _refusal(self, got: object, origin: str) -> Setup:
+        shown = repr(got)[:80]
+        message = f"setting {self.name} takes {self.expected}, but {origin} says {shown}"
+        return Setup("wrong_setting", message, setting=self.name, origin=origin, expected=self.expected, got=shown)
+
+
+_TYPE_WORDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text that is not empty",
+}
+
+_SERVICE_LINK = re.compile(r"\w*(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+
+
+def walk(tree: type = Settings, prefix: str = "", verb: str = "serve") -> Iterator[Key]:
+    """Every setting of a dataclass tree, in the order of the source."""
+    for item in fields(tree):
+        name, meta, kind = prefix + item.name, item.metadata, item.type
+        assert isinstance(kind, type)
+        if is_dataclass(kind):
+            yield from walk(kind, f"{name}.", meta.get("verb", verb))
+        else:
+            yield Key(name, kind, item.default, meta["help"], meta["least"], meta["most"], meta["choices"], verb)
+
+
+def load_settings(
+    file: Path | None = None, environ: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """The settings, and for each key where its value comes from: flags win over FORETELL_*, the file, the defaults.
+
+    ``flags`` has dotted keys (``http.port``); None is a flag that was not given. A value that something stronger replaces
+    is checked all the same. Raises Setup: ``missing_file``, ``unknown_setting`` or ``wrong_setting``.
+    """
+    keys = {key.name: key for key in walk()}
+    values: dict[str, object] = {name: key.default for name, key in keys.items()}
+    origins = dict.fromkeys(keys, "default")
+    for layer in (_from_file(keys, file), _from_environ(keys, environ or {}), _from_flags(keys, flags or {})):
+        for name, value, origin in layer:
+            values[name], origins[name] = value, origin
+    return _build(Settings, values), origins
+
+
+def override(part: Section, changes: Mapping[str, object], where: str) -> Section:
+    """One section of the settings with some values replaced, as by a model's ``[engine]`` table.
+
+    ``where`` names the source for the refusal. Raises Setup ``unknown_setting`` or ``wrong_setting``.
+    """
+    keys = {key.name: key for key in walk(type(part))}
+    for name in changes:
+        if name not in keys:
+            raise _unknown(name, keys, where)
+    read = {name: keys[name].read(value, where) for name, value in changes.items()}
+    return replace(part, **read)  # type: ignore[type-var]  # every section is a dataclass
+
+
+def write_toml(settings: Settings, origins: Mapping[str, str]) -> str:
+    """Every setting, with where its value comes from as a comment: a file that ``load_settings`` reads again."""
+    lines, section = [], ""
+    for key in walk():
+        if key.section != section:
+            section = key.section
+            lines += ["", f"[{section}]"]
+        name = key.name.rpartition(".")[2]
+        value = json.dumps(getattr(getattr(settings, section) if section else settings, name))
+        origin = origins[key.name]
+        lines.append(f"{f'{name} = {value}':<40} # {origin if origin.isprintable() else repr(origin)}")
+    return "\n".join(lines)
+
+
+def _from_file(keys: Mapping[str, Key], file: Path | None) -> Iterator[tuple[str, Any, str]]:
+    if file is None:
+        return
+    for name, value in _flatten(_read_toml(file), {key.section for key in keys.values()} - {""}, file):
+        if name not in keys:
+            raise _unknown(name, keys, str(file))
+        yield name, keys[name].read(value, str(file)), str(file)
+
+
+def _from_environ(keys: Mapping[str, Key], environ: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
+    by_env = {key.env: key for key in keys.values()}
+    for env in sorted(environ):
+        if not env.startswith(PREFIX) or _is_service_link(env, environ[env]):
+            continue
+        if env not in by_env:
+            raise _unknown(env, by_env, "the environment")
+        yield by_env[env].name, by_env[env].read(environ[env], env, text=True), env
+
+
+def _from_flags(keys: Mapping[str, Key], flags: Mapping[str, object]) -> Iterator[tuple[str, Any, str]]:
+    for name, value in flags.items():
+        if name not in keys:
+            raise _unknown(name, keys, "the command line")
+        if value is not None:
+            yield name, keys[name].read(value, keys[name].flag, text=True), keys[name].flag
+
+
+def _is_service_link(env: str, value: str) -> bool:
+    """Kubernetes puts variables of this form into every pod beside a Service whose name starts with ``foretell``."""
+    is_address = value.startswith(("tcp://", "udp://", "sctp://"))
+    return bool(_SERVICE_LINK.fullmatch(env)) or (env.endswith("_PORT") and is_address)
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Setup("missing_file", f"the settings file {file} cannot be read ({error.strerror}): correct --config") from error
+    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
+        raise Setup("wrong_setting", f"the settings file {file} is not valid TOML: {error}") from error
+
+
+def _flatten(tables: Mapping[str, Any], sections: set[str], file: Path) -> Iterator[tuple[str, Any]]:
+    """Each value with its dotted name. A table that is no section is yielded too, so that its name is refused."""
+    for name, value in tables.items():
+        if isinstance(value, dict) and (value or name in sections):
+            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+        elif name in sections:
+            raise Setup("wrong_setting", f"{file} gives {name} a value, but it is a section: write its settings below [{name}]")
+        else:
+            yield name, value
+
+
+def _unknown(name: str, known: Mapping[str, object], where: str) -> Setup:
+    return Setup("unknown_setting", f"there is no setting {name!r} ({where}){did_you_mean(name, known)}", setting=name)
+
+
+def _build(tree: type[Section], values: Mapping[str, object], prefix: str = "") -> Section:
+    parts = {
+        item.name: _build(item.type, values, f"{prefix}{item.name}.") if is_dataclass(item.type) else values[prefix + item.name]  # type: ignore[arg-type]
+        for item in fields(tree)  # type: ignore[arg-type]
+    }
+    return tree(**parts)

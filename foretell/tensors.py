@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -79,11 +80,15 @@ _FLOATS = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64}
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, datatype and shape of one tensor; the shape leaves out the row axis, and None means any length."""
+    """Name, datatype and shape of one tensor; the shape leaves out the row axis, and None means any length.
+
+    ``text`` says that BYTES elements are texts: they must be UTF-8.
+    """
 
     name: str
     dtype: Datatype
     shape: tuple[int | None, ...] = ()
+    text: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype} {show_shape(self.shape)}"
@@ -141,12 +146,13 @@ class Signature:
         names = [spec.name for spec in self.inputs]
         for name in names:
             if name not in arrays:
+                got = [sent[:80] for sent in sorted(arrays)[:20]]
                 raise Invalid(
                     "missing_input",
-                    f"input {name!r} is missing: the model takes {names}, the request has {sorted(arrays)}",
+                    f"input {name!r} is missing: the model takes {names}, the request has {got}",
                     input=name,
                     expected=names,
-                    got=sorted(arrays),
+                    got=got,
                 )
         unknown = sorted(set(arrays) - set(names))[0]
         raise Invalid("unknown_input", f"there is no input {unknown[:80]!r}: the model takes {names}", input=unknown[:80], expected=names)
@@ -168,7 +174,8 @@ def cast(array: Array, dtype: Datatype, name: str, *, rounding: bool = False) ->
         return array
     if (array.dtype.kind in "OSU") != (dtype is Datatype.BYTES) or (array.dtype.kind == "b") != (dtype is Datatype.BOOL):
         raise _wrong_dtype(array, dtype, name)
-    if dtype is Datatype.BYTES or np.can_cast(array.dtype, want, "safe"):
+    loses = array.dtype.kind in "iu" and array.dtype.itemsize == 8 and dtype.is_float  # numpy calls INT64 to FP64 safe
+    if dtype is Datatype.BYTES or (not loses and np.can_cast(array.dtype, want, "safe")):
         return array.astype(want)
     with np.errstate(all="ignore"):
         converted = array.astype(want)
@@ -194,11 +201,18 @@ def _same(before: Array, after: Array) -> NDArray[np.bool_]:
     same = (back == before) | ((before != before) & (back != back))
     if before.dtype.kind in "iu" and after.dtype.kind in "iu":
         same &= (after < 0) == (before < 0)
-    if before.dtype.kind not in "iu" and after.dtype.kind in "iu":
-        info = np.iinfo(after.dtype)
-        wide = before.astype(np.float64)
-        same &= (wide >= float(info.min)) & (wide < float(info.max) + 1.0)
+    elif before.dtype.kind in "iu":
+        same &= _in_range(after, before.dtype)
+    elif after.dtype.kind in "iu":
+        same &= _in_range(before, after.dtype)
     return np.asarray(same, dtype=np.bool_)
+
+
+def _in_range(floats: Array, integers: np.dtype[Any]) -> NDArray[np.bool_]:
+    """Elementwise: whether a float's conversion to an integer dtype is defined (2**63 to INT64 is not)."""
+    info = np.iinfo(integers)
+    wide = floats.astype(np.float64)
+    return np.asarray((wide >= float(info.min)) & (wide < float(info.max) + 1.0), dtype=np.bool_)
 
 
 def _fit(spec: TensorSpec, array: Array, rows: bool) -> Array:
@@ -212,7 +226,20 @@ def _fit(spec: TensorSpec, array: Array, rows: bool) -> Array:
             expected=[-1 if size is None else size for size in expected],
             got=list(array.shape),
         )
-    return array if array.dtype == spec.dtype.numpy else cast(array, spec.dtype, spec.name)
+    fitted = array if array.dtype == spec.dtype.numpy else cast(array, spec.dtype, spec.name)
+    if spec.text:
+        _check_text(fitted, spec.name)
+    return fitted
+
+
+def _check_text(array: Array, name: str) -> None:
+    for index, item in enumerate(array.flat):
+        try:
+            item.encode() if isinstance(item, str) else item.decode()
+        except (UnicodeError, AttributeError):
+            where = [int(i) for i in np.unravel_index(index, array.shape)]
+            message = f"input {name!r}: the text at index {where} is not valid UTF-8: encode it as UTF-8"
+            raise Invalid("bad_text", message, input=name, index=where) from None
 
 
 def _check_row_counts(arrays: Arrays) -> None:

@@ -23,6 +23,7 @@ from foretell.settings import Settings
 from foretell.tensors import Arrays, Signature, TensorSpec
 
 T = TypeVar("T")
+LONGEST_RUN_S = 100_000
 SMALL = Signature((TensorSpec.parse("x", "FP32[2]"),), (TensorSpec.parse("y", "FP32[2]"),))
 
 
@@ -108,6 +109,7 @@ class _ClockedSelector(selectors.DefaultSelector):
     def __init__(self, clock: FakeClock) -> None:
         super().__init__()
         self.clock = clock
+        self.ends = clock.now + LONGEST_RUN_S
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
@@ -115,6 +117,8 @@ class _ClockedSelector(selectors.DefaultSelector):
             raise RuntimeError("every task waits, and no timer is set: this would never end")
         if not events and timeout:
             self.clock.now += timeout
+        if self.clock.now > self.ends:
+            raise RuntimeError(f"{LONGEST_RUN_S} seconds of fake time passed: something waits for what never comes")
         return events
 
 

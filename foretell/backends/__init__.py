@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from foretell.errors import Setup
+from foretell.errors import ForetellError, Setup
 from foretell.plugins import Plugin, load_plugin
 from foretell.tensors import Arrays, Signature
 
@@ -25,18 +25,36 @@ class Backend(Protocol):
         """Free what the model holds. Closing twice is harmless."""
 
 
+@runtime_checkable
+class Described(Protocol):
+    """A backend may say more about itself in ``facts``, which `foretell inspect` prints: format, provider, size."""
+
+    @property
+    def facts(self) -> Mapping[str, str]: ...
+
+
+@runtime_checkable
+class ThreadSafe(Protocol):
+    """A backend with ``thread_safe = True`` lets several threads call ``forward`` at once: the files mode does."""
+
+    @property
+    def thread_safe(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """What a user may say about one model file, in ``pipeline.toml``'s ``[model]`` or to ``foretell.load``.
 
     ``trust`` allows formats that can run code when loaded; ``rows`` overrides the guess whether axis 0 is a batch
-    axis; ``threads`` are the runtime's own threads (0: all that this process may use); ``options`` go to the
-    backend's class as keywords (python backend only).
+    axis; ``threads`` are the runtime's own threads (0: all that this process may use); ``native`` runs a scikit-learn
+    estimator as it is, without conversion to ONNX; ``options`` go to a python backend's class as keywords (sklearn
+    takes ``dtype``).
     """
 
     trust: bool = False
     rows: bool | None = None
     threads: int = 1
+    native: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -49,17 +67,58 @@ BACKENDS: dict[str, Plugin] = {
 SUFFIXES = {".onnx": "onnx", ".joblib": "sklearn", ".pkl": "sklearn", ".pickle": "sklearn", ".py": "python"}
 
 
-def load_backend(source: str | Path, options: ModelOptions = ModelOptions(), backend: str | None = None) -> Backend:
-    """The model at ``source`` (a file, or ``app.py:attribute``), by the named backend or by the file's suffix.
+def load_backend(source: object, options: ModelOptions = ModelOptions(), backend: str | None = None) -> Backend:
+    """The model at ``source``, by the named backend or by what the source is.
 
-    Raises Setup: ``missing_file``, ``unknown_format``, ``broken_model``, ``untrusted_model`` or ``missing_extra``.
+    ``source`` is a path (a file, chosen by its suffix, or ``app.py:attribute``), the bytes of an ONNX model, or a fitted
+    scikit-learn estimator. Raises Setup: ``missing_file``, ``unknown_format``, ``broken_model``, ``untrusted_model``,
+    ``outside_folder`` or ``missing_extra``.
     """
-    path = Path(str(source).partition(":")[0]) if ".py:" in str(source) else Path(source)
+    if isinstance(source, str | Path):
+        source = str(source)
+        backend = _backend_of(source, backend)
+    name = backend or ("onnx" if isinstance(source, bytes) else "sklearn")
+    load = load_plugin("backend", BACKENDS, name)
+    loaded: Backend = load(source, options)
+    return loaded
+
+
+def describe(backend: Backend) -> Mapping[str, str]:
+    """What the backend says about itself, for people: empty if it says nothing."""
+    return backend.facts if isinstance(backend, Described) else {}
+
+
+def is_thread_safe(backend: Backend) -> bool:
+    """Whether the backend says that several threads may call it at once."""
+    return isinstance(backend, ThreadSafe) and backend.thread_safe
+
+
+class reading_model:  # noqa: N801 - reads as a phrase: `with reading_model(path, cure)`
+    """The one door where what a runtime or a user's code raises at load becomes Setup ``broken_model``, with the cure."""
+
+    def __init__(self, what: object, cure: str) -> None:
+        self.what = what
+        self.cure = cure
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception | SystemExit) and not isinstance(error, ForetellError):
+            reason = f"{type(error).__name__}: {str(error).strip()[:500]}".rstrip(": ")
+            raise Setup("broken_model", f"{self.what} cannot be loaded ({reason}): {self.cure}") from error
+
+
+def _backend_of(source: str, named: str | None) -> str:
+    """The backend for a file that exists, by its suffix unless it is named."""
+    head, is_attribute, _ = source.partition(".py:")
+    path = Path(f"{head}.py" if is_attribute else source)
     if not path.exists():
         raise Setup("missing_file", f"there is no model at {path}: check the path")
-    name = backend or SUFFIXES.get(path.suffix.lower())
+    name = named or SUFFIXES.get(path.suffix.lower())
     if name is None:
-        raise Setup("unknown_format", f"{path} is not a model that can be loaded: its suffix is {path.suffix!r}, known are {', '.join(SUFFIXES)}")
-    load = load_plugin("backend", BACKENDS, name)
-    loaded: Backend = load(str(source), options)
-    return loaded
+        raise Setup(
+            "unknown_format",
+            f"{path} is not a model that can be loaded: its suffix is {path.suffix!r}, known are {', '.join(SUFFIXES)}",
+        )
+    return name

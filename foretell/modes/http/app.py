@@ -36,6 +36,7 @@ class HttpApp:
         self.most_header_bytes = settings.http.max_header_bytes
         self.total_s = settings.timeouts.total_s
         self.only_loopback = settings.host in LOOPBACK
+        self.fast_lane = settings.http.fast_lane
         self.doors: dict[bytes, Door] = {}
         self.pages = Pages(catalog, metrics)
         self.draining = False

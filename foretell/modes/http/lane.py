@@ -9,6 +9,7 @@ import time
 from asyncio import Event, TimerHandle
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from foretell.engine.batcher import Entry
@@ -62,6 +63,7 @@ class FastLane(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.http: HttpApp = self.app
+        self.doors = self.http.doors if self.http.fast_lane else {}
         self.turn = Turn(self)
         self.collecting = False
         self.in_headers = False
@@ -73,9 +75,22 @@ class FastLane(HttpToolsProtocol):
     # -- what the parser calls
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.in_headers:
+        headers = self.headers
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade:
+            pass  # nothing is upgraded to: the request is answered as it is
+        except HttpParserError:
+            self.hang_up(Invalid("invalid_http", "this is not an HTTP/1.1 request that can be read"))
+        if self.in_headers and self.headers is headers:  # all of it is of headers that have no end yet
             self._count_header_bytes(len(data))
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio allows an answer
+        """Whether to go on writing: half a connection still takes an answer that comes in this tick of the loop."""
+        turn = self.turn
+        turn.keep_alive = False
+        return turn.entry is not None and turn.door.engine.quick
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -92,8 +107,11 @@ class FastLane(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.in_headers = False
-        self._count_header_bytes(sum([len(name) + len(value) for name, value in self.headers]) - self.header_bytes)
-        door = self.http.doors.get(self.url)
+        size = sum([len(name) + len(value) + 4 for name, value in self.headers], len(self.url))
+        self._count_header_bytes(size - self.header_bytes)
+        if self.transport.is_closing():
+            raise ConnectionAbortedError("what comes behind a last answer is not read")
+        door = self.doors.get(self.url)
         if door is not None and self._is_idle() and self._fits_lane(door, heads := Heads(self.headers)):
             self.cycle = turn = self.turn
             turn.door = door
@@ -124,16 +142,17 @@ class FastLane(HttpToolsProtocol):
         turn, received = self.turn, time.monotonic()
         try:
             turn.request = turn.door.read(bytes(turn.body), b"", received, self.http.total_s)
+            turn.entry = turn.door.engine.infer_nowait(turn.request, turn.reply)
         except ForetellError as error:
             turn.door.engine.refuse(Request({}, received, mode="http"), error)
             turn.reply(None, error)
         except Exception as error:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's 500
             turn.reply(None, unexpected(error))
-        else:
-            turn.entry = turn.door.engine.infer_nowait(turn.request, turn.reply)
 
     def _is_idle(self) -> bool:
-        return (self.cycle is None or self.cycle.response_complete) and not self.pipeline and not self.http.draining
+        """Whether nothing is in flight here, and the client reads its answers."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        return not (busy or self.pipeline or self.flow.write_paused or self.http.draining)
 
     def _fits_lane(self, door: Door, heads: Heads) -> bool:
         """Whether this is a small body of JSON and of known length, which the ASGI way would accept too."""
@@ -182,9 +201,6 @@ class FastLane(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.turn.keep_alive, self.turn.heads = False, Heads(())
             self.refuse(refusal(error))
-
-    def send_400_response(self, msg: str) -> None:
-        self.hang_up(Invalid("invalid_http", "this is not an HTTP/1.1 request that can be read"))
 
     def _stamped(self) -> bytes:
         """uvicorn's own headers (the date), joined anew only when they change."""

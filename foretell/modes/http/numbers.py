@@ -12,15 +12,15 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from foretell.errors import Invalid
 from foretell.tensors import Array, Datatype
 
+NotFinite = Literal["NaN", "Infinity", "-Infinity"]
 DEEPEST = 16  # nested JSON arrays: more axes than any model has
-NOT_FINITE = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 _BF16 = Datatype.BF16.numpy
 _FP32_SQUARED = float(np.finfo(np.float32).max) ** 2
-_NotFinite = Literal["NaN", "Infinity", "-Infinity"]
 
 
 def decode_data(raw: bytes | memoryview, datatype: Datatype, name: str, *, as_base64: bool = False) -> Array:
@@ -29,14 +29,12 @@ def decode_data(raw: bytes | memoryview, datatype: Datatype, name: str, *, as_ba
     try:
         values = _decoder(datatype, depth).decode(raw)
     except msgspec.ValidationError as error:
-        if datatype.is_float and depth:
-            return _decode_not_finite(raw, datatype, depth, name)
         raise _refused(name, datatype, error) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid("invalid_json", f"the data of input {name!r} is not valid JSON: {error}", input=name) from error
     if datatype is Datatype.BYTES:
         values = _map(values, _from_base64 if as_base64 else _encode_text, name)
-    return _to_array(values, datatype, depth, name)
+    return to_array(values, datatype, name)
 
 
 def encode_data(array: Array) -> bytes:
@@ -80,12 +78,12 @@ def _element(datatype: Datatype) -> Any:
         return str
     if datatype is Datatype.BOOL:
         return bool
-    return float if datatype.is_float else int
+    return float | NotFinite if datatype.is_float else int
 
 
 @lru_cache(maxsize=256)
-def _decoder(datatype: Datatype, depth: int, *, finite: bool = True) -> msgspec.json.Decoder[Any]:
-    kind: Any = _element(datatype) if finite else float | _NotFinite
+def _decoder(datatype: Datatype, depth: int) -> msgspec.json.Decoder[Any]:
+    kind: Any = _element(datatype)
     for _ in range(depth):
         kind = list[kind]
     return msgspec.json.Decoder(kind)
@@ -104,28 +102,33 @@ def _depth(raw: bytes | memoryview, name: str) -> int:
     return depth
 
 
-def _decode_not_finite(raw: bytes | memoryview, datatype: Datatype, depth: int, name: str) -> Array:
-    try:
-        values = _decoder(datatype, depth, finite=False).decode(raw)
-    except msgspec.MsgspecError as error:
-        raise _refused(name, datatype, error) from error
-    return _to_array(_map(values, lambda value: NOT_FINITE.get(value, value), name), datatype, depth, name, finite=False)
-
-
-def _to_array(values: Any, datatype: Datatype, depth: int, name: str, *, finite: bool = True) -> Array:
-    if datatype is Datatype.FP32 and depth == 1 and finite:
-        wide = np.array(values, dtype=np.float64)
-        if wide.dot(wide) < _FP32_SQUARED:  # so every value is in range: a cheaper proof than numpy's error state
-            return wide.astype(np.float32)
+def to_array(values: Any, datatype: Datatype, name: str) -> Array:
+    """Decoded values as an array, none out of range; numpy reads "NaN" and "Infinity" as Python does. Raises Invalid."""
     try:
         if datatype is Datatype.BYTES:
             return _objects(values)
-        with np.errstate(over="raise" if finite else "ignore"):
-            return np.array(values, dtype=datatype.numpy)
-    except (OverflowError, FloatingPointError) as error:
+        if datatype.is_float:
+            return _narrow(np.array(values, dtype=np.float64), datatype, name)
+        return np.array(values, dtype=datatype.numpy)
+    except OverflowError as error:
         raise _out_of_range(values, datatype, name) from error
     except ValueError as error:
         raise Invalid("wrong_shape", f"the nested arrays of input {name!r} have different lengths", input=name) from error
+
+
+def _narrow(wide: NDArray[np.float64], datatype: Datatype, name: str) -> Array:
+    """FP64 in a float datatype; a finite value that would become an infinity is refused."""
+    if datatype is Datatype.FP64:
+        return wide
+    if datatype is Datatype.FP32 and np.vdot(wide, wide) < _FP32_SQUARED:  # a cheap proof that all are in range; no warnings
+        return wide.astype(np.float32)
+    with np.errstate(over="ignore"):
+        narrow = wide.astype(datatype.numpy)
+    lost = np.isfinite(wide) & ~np.isfinite(narrow)
+    if lost.any():
+        index = int(lost.argmax())
+        raise _lossy(name, index, wide.flat[index], datatype)
+    return narrow
 
 
 def _objects(values: Any) -> Array:
@@ -141,22 +144,15 @@ def _objects(values: Any) -> Array:
 
 
 def _out_of_range(values: Any, datatype: Datatype, name: str) -> Invalid:
+    info = np.iinfo(str(datatype).lower())
     flat = np.array(values, dtype=np.object_).reshape(-1)
-    wanted = datatype.numpy
-    for index, value in enumerate(flat):
-        if not _holds(wanted, value):
-            text = f"input {name!r}: the value {str(value)[:40]} at index {index} is outside the range of {datatype}"
-            return Invalid("lossy_value", text, input=name, index=index, expected=str(datatype))
-    text = f"input {name!r} has a value outside the range of {datatype}"
-    return Invalid("lossy_value", text, input=name, expected=str(datatype))
+    index = next(index for index, value in enumerate(flat) if not info.min <= value <= info.max)
+    return _lossy(name, index, flat[index], datatype)
 
 
-def _holds(dtype: np.dtype[Any], value: Any) -> bool:
-    if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        return bool(info.min <= value <= info.max)
-    with np.errstate(over="ignore"):
-        return bool(np.isfinite(np.array(float(value)).astype(dtype)))
+def _lossy(name: str, index: int, value: Any, datatype: Datatype) -> Invalid:
+    text = f"input {name!r}: the value {str(value)[:40]} at index {index} is outside the range of {datatype}"
+    return Invalid("lossy_value", text, input=name, index=index, expected=str(datatype))
 
 
 def _map(values: Any, change: Any, name: str) -> Any:
@@ -179,4 +175,5 @@ def _from_base64(text: str) -> bytes:
 def _refused(name: str, datatype: Datatype, error: Exception) -> Invalid:
     reason = str(error).replace("`", "").replace("$", "data")
     text = f"input {name!r} is {datatype}, but its data is not: {reason}"
-    return Invalid("wrong_dtype", text, input=name, expected=str(datatype))
+    code = "lossy_value" if "out of range" in reason else "wrong_dtype"
+    return Invalid(code, text, input=name, expected=str(datatype))

@@ -9,7 +9,7 @@ import binascii
 import csv
 import io
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,13 +17,12 @@ import orjson
 
 from foretell.engine.engine import Engine
 from foretell.errors import Invalid, Unsupported
-from foretell.modes.http.numbers import NOT_FINITE, spell_out
+from foretell.modes.http.numbers import NotFinite, spell_out, to_array
 from foretell.request import Request
 from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec, cast
 
 JSON = b"application/json"
 _BOOLEANS = {"true": "1", "false": "0"}
-_Float = float | Literal["NaN", "Infinity", "-Infinity"] | None
 
 
 class Base64(msgspec.Struct):
@@ -148,20 +147,9 @@ class _Column:
 
     def stack(self, values: Sequence[Any]) -> Array:
         """JSON values, one a row, as one array. Raises Invalid."""
-        dtype = self.spec.dtype
-        if dtype is Datatype.BYTES:
+        if self.spec.dtype is Datatype.BYTES:
             return _bytes_array(values, self.spec)
-        if dtype.is_float and not self.spec.shape:
-            values = [np.nan if value is None else NOT_FINITE.get(value, value) for value in values]
-        try:
-            with np.errstate(over="raise"):
-                return np.array(values, dtype=dtype.numpy)
-        except (OverflowError, FloatingPointError) as error:
-            text = f"input {self.spec.name!r} has a value outside the range of {dtype}"
-            raise Invalid("lossy_value", text, input=self.spec.name, expected=str(dtype)) from error
-        except ValueError as error:
-            text = f"the rows of input {self.spec.name!r} differ in shape: the model takes {self.spec}"
-            raise Invalid("wrong_shape", text, input=self.spec.name, expected=str(self.spec)) from error
+        return to_array(values, self.spec.dtype, self.spec.name)
 
     def parse(self, cells: Sequence[str]) -> Array:
         """CSV cells, one a row; an empty cell of a float column is NaN. Raises Invalid."""
@@ -182,13 +170,13 @@ class _Column:
 
 
 def _kind_of(spec: TensorSpec) -> Any:
-    kind: Any = float if spec.dtype.is_float else int
+    kind: Any = float | NotFinite if spec.dtype.is_float else int
     if spec.dtype is Datatype.BYTES:
         kind = str | Base64
     elif spec.dtype is Datatype.BOOL:
         kind = bool
     elif spec.dtype.is_float and not spec.shape:
-        return _Float
+        kind = kind | None  # an empty cell of a table: NaN
     for _ in spec.shape:
         kind = list[kind]
     return kind

@@ -22,7 +22,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=FastLane if settings.http.fast_lane else "httptools",
+                http=FastLane,
                 interface="asgi3",
                 lifespan="off",
                 ws="none",
@@ -30,8 +30,8 @@ class HttpServer(uvicorn.Server):
                 server_header=False,
                 access_log=False,
                 log_config=None,
-                timeout_keep_alive=int(settings.http.keep_alive_s),
-                timeout_graceful_shutdown=max(1, int(settings.timeouts.shutdown_s)),
+                timeout_keep_alive=settings.http.keep_alive_s,  # type: ignore[arg-type]  # it is a timer's seconds
+                timeout_graceful_shutdown=settings.timeouts.shutdown_s,  # type: ignore[arg-type]  # likewise
             )
         )
         self.app = app

@@ -115,7 +115,11 @@ def read_tensor(tensor: InferInput) -> Array:
         got = f"{array.size} values" if array.ndim == 1 else f"nested arrays of shape {show_shape(array.shape)}"
         text = f"input {name!r} declares the shape {show_shape(shape[:16])}, but its data holds {got}"
         raise Invalid("wrong_shape", text, input=name, expected=show_shape(shape[:16]), got=list(array.shape))
-    return array.reshape(shape)
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError) as error:  # no values in axes too long for any array: [0, 2**63]
+        text = f"input {name!r} declares the shape {show_shape(shape[:16])}, which no array can have"
+        raise Invalid("wrong_shape", text, input=name, got=show_shape(shape[:16])) from error
 
 
 def write_tensor(name: str, array: Array) -> bytes:
@@ -156,4 +160,4 @@ def _timeout_s(parameters: dict[str, Any], total_s: float) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:
         text = "the parameter 'timeout' must be a whole number of microseconds, at least 0"
         raise Invalid("unknown_parameter", text, parameter="timeout")
-    return timeout / 1e6 if timeout else total_s
+    return min(timeout, 2**63) / 1e6 if timeout else total_s

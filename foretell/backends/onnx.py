@@ -1,0 +1,271 @@
+"""ONNX models, run by onnxruntime on the CPU. Nothing but the file is trusted: no custom operators, no data from elsewhere."""
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime
+
+from foretell.backends import Backend, ModelOptions, reading_model
+from foretell.cpus import usable_cpus
+from foretell.errors import Setup, Unavailable
+from foretell.onnx_file import check_external_data, describe_onnx
+from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec
+
+_DATATYPES = {
+    "tensor(bool)": Datatype.BOOL,
+    "tensor(uint8)": Datatype.UINT8,
+    "tensor(uint16)": Datatype.UINT16,
+    "tensor(uint32)": Datatype.UINT32,
+    "tensor(uint64)": Datatype.UINT64,
+    "tensor(int8)": Datatype.INT8,
+    "tensor(int16)": Datatype.INT16,
+    "tensor(int32)": Datatype.INT32,
+    "tensor(int64)": Datatype.INT64,
+    "tensor(float16)": Datatype.FP16,
+    "tensor(bfloat16)": Datatype.BF16,
+    "tensor(float)": Datatype.FP32,
+    "tensor(double)": Datatype.FP64,
+    "tensor(string)": Datatype.BYTES,
+}
+_BFLOAT16 = 16  # TensorProto.DataType
+_PROVIDER = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One input or output of the graph; ``dims`` holds the row axis too, None for any length."""
+
+    name: str
+    dtype: Datatype
+    dims: tuple[int | None, ...]
+
+
+class Runner(Protocol):
+    """What runs whole arrays through a session, in the arrays' own form."""
+
+    def forward(self, inputs: Arrays) -> Arrays: ...
+
+
+@dataclass(frozen=True)
+class PlainRunner:
+    """Numbers only: numpy in, numpy out."""
+
+    session: Any
+    outputs: Sequence[str]
+
+    def forward(self, inputs: Arrays) -> Arrays:
+        return dict(zip(self.outputs, self.session.run(self.outputs, dict(inputs)), strict=True))
+
+
+@dataclass(frozen=True)
+class TextRunner:
+    """Some tensors are strings: the runtime speaks ``str``, the arrays ``bytes`` (UTF-8)."""
+
+    plain: PlainRunner
+    inputs: frozenset[str]
+    outputs: frozenset[str]
+
+    def forward(self, inputs: Arrays) -> Arrays:
+        given = {name: _texts(array) if name in self.inputs else array for name, array in inputs.items()}
+        answers = self.plain.forward(given)
+        return {name: _encoded(array) if name in self.outputs else array for name, array in answers.items()}
+
+
+@dataclass(frozen=True)
+class ValueRunner:
+    """Some tensors are BF16, which numpy lacks: everything crosses as the runtime's own values."""
+
+    session: Any
+    outputs: Sequence[str]
+
+    def forward(self, inputs: Arrays) -> Arrays:
+        given = {name: _value(np.ascontiguousarray(array)) for name, array in inputs.items()}
+        answers = self.session.run_with_ort_values(self.outputs, given)
+        return {name: _array(value) for name, value in zip(self.outputs, answers, strict=True)}
+
+
+@dataclass(frozen=True)
+class FixedRowsRunner:
+    """A graph with a fixed number of rows: any number is cut into such chunks, and the last is filled with its last row."""
+
+    runner: Runner
+    rows: int
+
+    def forward(self, inputs: Arrays) -> Arrays:
+        count = len(next(iter(inputs.values())))
+        chunks = [self._chunk(inputs, start) for start in range(0, count, self.rows)]
+        answers = [self.runner.forward(chunk) for chunk in chunks]
+        return {name: np.concatenate([answer[name] for answer in answers])[:count] for name in answers[0]}
+
+    def _chunk(self, inputs: Arrays, start: int) -> Arrays:
+        chunk = {name: array[start : start + self.rows] for name, array in inputs.items()}
+        lack = self.rows - len(next(iter(chunk.values())))
+        return {name: np.concatenate([array, *[array[-1:]] * lack]) for name, array in chunk.items()} if lack else chunk
+
+
+@dataclass(frozen=True)
+class ClosedRunner:
+    """Stands where a session was."""
+
+    def forward(self, inputs: Arrays) -> Arrays:
+        raise Unavailable("not_ready", "the model is closed: load it again")
+
+
+class OnnxModel:
+    """An ONNX graph as a backend. Thread-safe: one session may be shared by threads."""
+
+    thread_safe = True
+
+    def __init__(self, runner: Runner, signature: Signature, facts: Mapping[str, str]) -> None:
+        self.signature = signature
+        self.facts = facts
+        self._runner = runner
+
+    def forward(self, inputs: Arrays) -> Arrays:
+        return self._runner.forward(inputs)
+
+    def close(self) -> None:
+        self._runner = ClosedRunner()
+
+
+def load(source: str | bytes, options: ModelOptions) -> Backend:
+    """The ONNX model in a file, or in memory.
+
+    Axis 0 is the row axis when every input and output has one, and all of them leave its length open, or all fix it at the
+    same number; ``options.rows`` overrides that. Raises Setup: ``broken_model`` or ``outside_folder``.
+    """
+    name = "the ONNX model in memory" if isinstance(source, bytes) else source
+    with reading_model(name, "check that the file is complete, or export the model to ONNX again with standard operators"):
+        facts = _check(source)
+        session = onnxruntime.InferenceSession(source, _session_options(options), providers=[_PROVIDER])
+    inputs = [_node(name, "input", value) for value in session.get_inputs()]
+    outputs = [_node(name, "output", value) for value in session.get_outputs()]
+    runner = _runner(name, session, inputs, outputs)
+    if not all(node.dims for node in outputs):
+        outputs = _measured(name, runner, inputs, outputs)
+    rows = _is_by_rows(inputs, outputs) if options.rows is None else options.rows
+    if rows:
+        runner = _by_rows(name, runner, inputs, outputs)
+    return OnnxModel(runner, Signature(_specs(inputs, rows), _specs(outputs, rows), rows), facts)
+
+
+def _check(source: str | bytes) -> dict[str, str]:
+    """Refuses data files outside the model's folder, and tells what the file says of itself."""
+    facts = {"format": "ONNX", "provider": _PROVIDER, "runtime": f"onnxruntime {onnxruntime.__version__}"}
+    if isinstance(source, bytes):
+        check_external_data(source)
+        return {**facts, "size": f"{len(source):,} bytes"}
+    check_external_data(Path(source))
+    return {**facts, **describe_onnx(Path(source))}
+
+
+def _session_options(options: ModelOptions) -> Any:
+    chosen = onnxruntime.SessionOptions()
+    chosen.intra_op_num_threads = options.threads or usable_cpus()
+    chosen.inter_op_num_threads = 1
+    chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    chosen.log_severity_level = 3  # errors: what matters is raised, and reaches the log from there
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    chosen.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    chosen.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked is the ONNX form alone
+    return chosen
+
+
+def _node(model: str, role: str, value: Any) -> Node:
+    dtype = _DATATYPES.get(value.type)
+    if dtype is None:
+        cure = (
+            "export the classifier without ZipMap: options={id(model): {'zipmap': False}}"
+            if "map(" in value.type
+            else "export it with tensors of an Open Inference datatype"
+        )
+        raise Setup("broken_model", f"{model}: {role} {value.name!r} is {value.type}, which is not served here: {cure}")
+    return Node(value.name, dtype, tuple(size if isinstance(size, int) and size >= 0 else None for size in value.shape))
+
+
+def _runner(model: str, session: Any, inputs: Sequence[Node], outputs: Sequence[Node]) -> Runner:
+    names = [node.name for node in outputs]
+    types = {node.dtype for node in [*inputs, *outputs]}
+    if {Datatype.BF16, Datatype.BYTES} <= types:
+        raise Setup(
+            "broken_model", f"{model} has both BF16 and string tensors, which cannot be run together: export BF16 as FP32"
+        )
+    if Datatype.BF16 in types:
+        return ValueRunner(session, names)
+    plain = PlainRunner(session, names)
+    return TextRunner(plain, _texts_of(inputs), _texts_of(outputs)) if Datatype.BYTES in types else plain
+
+
+def _measured(model: str, runner: Runner, inputs: Sequence[Node], outputs: Sequence[Node]) -> list[Node]:
+    """Outputs without a declared shape: how many axes they have is learned from one run on zeros."""
+    zeros = {node.name: _zeros(node) for node in inputs}
+    with reading_model(model, "an output has no shape in the graph, and a trial on zeros failed: declare the shape"):
+        answers = runner.forward(zeros)
+    return [node if node.dims else Node(node.name, node.dtype, (None,) * answers[node.name].ndim) for node in outputs]
+
+
+def _is_by_rows(inputs: Sequence[Node], outputs: Sequence[Node]) -> bool:
+    if not inputs or not all(node.dims for node in [*inputs, *outputs]):
+        return False
+    taken = {node.dims[0] for node in inputs}
+    return len(taken) == 1 and {node.dims[0] for node in outputs} <= taken | {None}
+
+
+def _by_rows(model: str, runner: Runner, inputs: Sequence[Node], outputs: Sequence[Node]) -> Runner:
+    """The runner for any number of rows. Raises Setup when the graph cannot have a row axis, whatever the options say."""
+    scalars = [node.name for node in [*inputs, *outputs] if not node.dims]
+    fixed = {node.dims[0] for node in inputs if node.dims} - {None}
+    if scalars or len(fixed) > 1 or not inputs:
+        why = (
+            f"{scalars[0]!r} has no axis at all"
+            if scalars
+            else f"axis 0 of its inputs is {sorted(map(str, fixed)) or 'missing'}"
+        )
+        raise Setup("wrong_setting", f"{model} is said to take rows, but {why}: remove `rows = true`")
+    return FixedRowsRunner(runner, fixed.pop() or 1) if fixed else runner
+
+
+def _specs(nodes: Sequence[Node], rows: bool) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(node.name, node.dtype, node.dims[rows:], text=node.dtype is Datatype.BYTES) for node in nodes)
+
+
+def _texts_of(nodes: Sequence[Node]) -> frozenset[str]:
+    return frozenset(node.name for node in nodes if node.dtype is Datatype.BYTES)
+
+
+def _zeros(node: Node) -> Array:
+    shape = tuple(1 if size is None else size for size in node.dims)
+    return np.full(shape, b"", np.object_) if node.dtype is Datatype.BYTES else np.zeros(shape, node.dtype.numpy)
+
+
+def _texts(array: Array) -> Array:
+    return _mapped(array, lambda item: item if isinstance(item, str) else item.decode())
+
+
+def _encoded(array: Array) -> Array:
+    return _mapped(array, str.encode)
+
+
+def _mapped(array: Array, change: Callable[[Any], object]) -> Array:
+    changed = np.empty(array.shape, np.object_)
+    changed.reshape(-1)[:] = [change(item) for item in array.flat]
+    return changed
+
+
+def _value(array: Array) -> Any:
+    if array.dtype == Datatype.BF16.numpy:
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+
+def _array(value: Any) -> Array:
+    if value.data_type() != "tensor(bfloat16)":
+        ready: Array = value.numpy()
+        return ready
+    array = np.empty(value.shape(), Datatype.BF16.numpy)
+    ctypes.memmove(array.ctypes.data, value.data_ptr(), array.nbytes)
+    return array

@@ -1,0 +1,271 @@
+"""The command line: four verbs, each of which imports what it needs when it is called."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from foretell.errors import CODES, ForetellError
+from foretell.plugins import did_you_mean
+from foretell.settings import Key, load_settings, walk, write_toml
+
+if TYPE_CHECKING:
+    from foretell.settings import Settings
+
+SOME_ROWS_FAILED = 3
+COMMON = ("host", "http.port", "log.level")
+TITLES = {"http": "HTTP", "engine": "Batching and queues, for each model", "timeouts": "Longest times"}
+METAVARS = {int: "N", float: "X", str: "TEXT"}
+
+
+class Refusal(click.ClickException):
+    """A failure of ours as one sentence on standard error, and what to do about it. The exit code is 1."""
+
+    def __init__(self, message: str, cure: str) -> None:
+        super().__init__(message)
+        self.cure = cure
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"foretell: {self.message}", err=True)
+        click.echo(f"  what to do: {self.cure}", err=True)
+
+
+class Verbs(click.Group):
+    """The verbs, with the one place where failures become sentences; a traceback is shown at log level debug only."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        verb = args[0]
+        if verb not in self.commands and not verb.startswith("-"):
+            ctx.fail(f"{verb!r} is not a verb{_suggest(verb, list(self.commands))}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except ForetellError as error:
+            _show_trace(ctx)
+            raise Refusal(error.message, f"{CODES[error.code][2]} [{error.code}]") from error
+        except Exception as error:
+            _show_trace(ctx)
+            raise Refusal(f"a mistake of its own: {error!r}", "Add --log-level debug to see where, and report it.") from error
+
+
+class Sectioned(click.Command):
+    """A verb whose help shows its own options first, then the settings under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        options = (parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option))
+        for parameter in sorted(options, key=lambda option: isinstance(option, Flag)):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                title = parameter.title if isinstance(parameter, Flag) else "Options"
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def _note_level(ctx: click.Context, parameter: click.Parameter, level: str | None) -> str | None:
+    ctx.meta["foretell.level"] = level
+    return level
+
+
+class Flag(click.Option):
+    """The flag of one setting. Its text is checked where all settings are, so that every source gets the same answer."""
+
+    def __init__(self, key: Key) -> None:
+        self.title = "Options" if key.name in COMMON else TITLES.get(key.section, "Options")
+        super().__init__(
+            [f"{key.flag}/--no-{key.flag[2:]}" if key.type is bool else key.flag, key.name.replace(".", "__")],
+            type=bool if key.type is bool else str,
+            default=None,
+            metavar=None if key.type is bool else METAVARS[key.type],
+            help=f"{key.help}  [{'|'.join(key.choices) + '; ' if key.choices else ''}default: {key.shown_default}]",
+            callback=_note_level if key.name == "log.level" else None,
+        )
+
+
+def flags_of(verb: str) -> list[click.Parameter]:
+    """One flag for each setting of a verb; every verb has ``--log-level``."""
+    return [Flag(key) for key in walk() if key.verb == verb or key.name == "log.level"]
+
+
+@click.group(
+    cls=Verbs,
+    subcommand_metavar="VERB ...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="`foretell VERB --help` shows a verb's options and an example.",
+)
+@click.version_option(package_name="foretell", message="foretell %(version)s")
+def cli() -> None:
+    """Turns a trained model into answers.
+
+    \b
+      foretell serve model.onnx
+      foretell predict model.onnx rows.csv -o answers.csv
+      foretell inspect model.onnx
+      foretell demo
+    """
+
+
+@cli.command(cls=Sectioned, params=flags_of("serve"), short_help="Serve models over HTTP.")
+@click.argument("paths", metavar="PATH...", nargs=-1)
+@click.option("--name", metavar="NAME", help="Name of the one model, instead of its file's or folder's.")
+@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings as TOML.")
+@click.option("--print-config", is_flag=True, help="Print every setting and where its value comes from, then exit.")
+@click.option("--check", is_flag=True, help="Load and warm every model, print what they take and give, then exit.")
+def serve(
+    paths: tuple[str, ...],
+    name: str | None,
+    config: Path | None,
+    print_config: bool,
+    check: bool,
+    **flags: object,
+) -> None:
+    """Serve models over HTTP until SIGTERM or Ctrl-C.
+
+    PATH is a model file, a folder of models, or app.py:attribute.
+
+    \b
+      foretell serve model.onnx
+      foretell serve models/ --host 0.0.0.0 --http-port 80
+      foretell serve app.py:pipeline --name digits
+
+    Each setting is a flag, a FORETELL_* variable and a key of the --config file; the first of these that is there wins.
+    The flag --http-port, say, is the variable FORETELL_HTTP_PORT, and the key "port" in the table [http].
+    """
+    settings, origins = _settings(config, flags)
+    if print_config:
+        click.echo(write_toml(settings, origins))
+        return
+    if not paths:
+        raise click.UsageError("name at least one model: foretell serve model.onnx", click.get_current_context())
+    import foretell.assemble as assembly
+
+    sources = [Path(path) for path in paths]
+    if check:
+        from foretell.display import show_checked
+
+        show_checked(assembly.check(sources, name, settings))
+        return
+    raise click.exceptions.Exit(assembly.serve(sources, name, settings))
+
+
+@cli.command(cls=Sectioned, params=flags_of("predict"), short_help="Answer the rows of a file.")
+@click.argument("model", metavar="MODEL")
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", metavar="OUT", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option(
+    "--map",
+    "pairs",
+    metavar="INPUT=COLUMN",
+    multiple=True,
+    help="Fill an input from a column of another name; may be repeated.",
+)
+@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings as TOML.")
+def predict(model: str, source: Path, target: Path, pairs: tuple[str, ...], config: Path | None, **flags: object) -> None:
+    """Answer every row of IN and write the answers to OUT, in the same order.
+
+    IN and OUT are .csv, .ndjson, .parquet or .npy files, or - for NDJSON on standard input or output; IN may also be a
+    folder of images. Rows that cannot be answered go to OUT.errors.ndjson with their number and the reason, the others go
+    on, and the exit code is 3.
+
+    \b
+      foretell predict model.onnx rows.parquet -o answers.parquet
+      foretell predict models/digits scans/ -o digits.csv
+      foretell predict model.onnx rows.csv -o answers.csv --map age=Age
+    """
+    settings, _ = _settings(config, flags)
+    columns = _read_pairs(pairs)
+    from foretell.display import show_report
+    from foretell.modes.files import predict as answer_file
+    from foretell.repository import open_pipeline
+
+    report = answer_file(open_pipeline(model), source, target, settings.predict, map=columns, progress=True)
+    show_report(report)
+    if report.failed:
+        raise click.exceptions.Exit(SOME_ROWS_FAILED)
+
+
+@cli.command(cls=Sectioned, params=flags_of("inspect"), short_help="Show what a model takes and gives.")
+@click.argument("path", metavar="PATH")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def inspect(path: str, as_json: bool, **flags: object) -> None:
+    """Show what a model takes and gives, its size, its steps, and how long it loads and runs.
+
+    PATH is a model file, a folder of models, or app.py:attribute.
+
+    \b
+      foretell inspect model.onnx
+      foretell inspect models/ --json
+    """
+    _settings(None, flags)
+    from foretell.display import inspect_models, show_models
+
+    models = inspect_models(path)
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"models": models}, indent=2))
+    else:
+        show_models(models)
+
+
+@cli.command(cls=Sectioned, params=flags_of("demo"), short_help="See two real models at work.")
+def demo(**flags: object) -> None:
+    """Serve two real models, ask them, and print the answers with the curl lines that repeat it.
+
+    \b
+      foretell demo
+    """
+    _settings(None, flags)
+    from foretell.demo import run
+
+    raise click.exceptions.Exit(run())
+
+
+def main() -> None:
+    """The ``foretell`` command."""
+    cli.main(prog_name="foretell")
+
+
+def _settings(config: Path | None, flags: Mapping[str, object]) -> "tuple[Settings, dict[str, str]]":
+    """The settings from all their sources; and logging set up by them."""
+    settings, origins = load_settings(config, os.environ, {name.replace("__", "."): value for name, value in flags.items()})
+    from foretell.observe.logs import configure
+
+    configure(settings.log)
+    return settings, origins
+
+
+def _read_pairs(pairs: Iterable[str]) -> dict[str, str]:
+    columns = {}
+    for pair in pairs:
+        name, equals, column = pair.partition("=")
+        if not (column and equals and name):
+            raise click.UsageError(f"--map takes INPUT=COLUMN, as in --map age=Age, not {pair!r}", click.get_current_context())
+        columns[name] = column
+    return columns
+
+
+def _show_trace(ctx: click.Context) -> None:
+    """The traceback of the error in flight, if debugging was asked for."""
+    if (ctx.meta.get("foretell.level") or os.environ.get("FORETELL_LOG_LEVEL")) == "debug":
+        import traceback
+
+        click.echo(traceback.format_exc(), err=True)
+
+
+def _suggest(verb: str, verbs: list[str]) -> str:
+    """A model's path without a verb means ``serve``, most likely."""
+    if "." in verb or "/" in verb:
+        return f": did you mean `foretell serve {verb}`?"
+    return did_you_mean(verb, verbs)

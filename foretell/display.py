@@ -1,0 +1,174 @@
+"""What the command line shows of models and runs: tables for people, plain data for programs."""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from foretell.backends import describe
+from foretell.engine.placement import choose_place, warm_up
+from foretell.observe.logs import escape
+from foretell.repository import ModelSource, find_models, open_pipeline
+from foretell.settings import EngineSettings
+from foretell.steps import Function, Step
+from foretell.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from foretell.assemble import Checked
+    from foretell.modes.files import Report
+
+WIDTH_WHEN_PIPED = 160
+MOST_CHARS_OF_AN_OPTION = 60
+WHERE = {"inline": "event loop", "thread": "model's own thread"}
+
+
+def show_checked(models: "Iterable[Checked]") -> None:
+    """A table of models that are ready to be served."""
+    table = _table("model", "version", "takes", "gives", "runs in", "warm-up")
+    for model in models:
+        takes, gives = (_lines(specs, model.signature.rows) for specs in (model.signature.inputs, model.signature.outputs))
+        _add(table, model.name, model.version, takes, gives, model.placement, show_time(model.warm_up_s))
+    _console().print(table)
+
+
+def show_report(report: "Report") -> None:
+    """One line on standard error on what became of a file, and one on its bad rows if there were any."""
+    speed = f"{show_time(report.seconds)}, {report.rows_per_s:,.0f} rows/s"
+    print(f"{_rows(report.rows)} answered in {speed}: {escape(str(report.target))}", file=sys.stderr)
+    if report.failed:
+        print(f"{_rows(report.failed)} could not be answered: {escape(str(report.errors))} says why", file=sys.stderr)
+
+
+def inspect_models(path: str) -> list[dict[str, Any]]:
+    """The facts of every model at ``path``, JSON-ready: times in milliseconds, sizes in bytes. Raises Setup."""
+    return [_inspect(source) for source in find_models([path])]
+
+
+def show_models(models: Sequence[Mapping[str, Any]]) -> None:
+    """The facts of ``inspect_models`` for people."""
+    console = _console()
+    for facts in models:
+        console.print(Text(escape(f"{facts['name']}  version {facts['version']}"), style="bold"))
+        table = _table("", "name", "datatype", "shape")
+        for label, specs in (("takes", facts["inputs"]), ("gives", facts["outputs"])):
+            for place, spec in enumerate(specs):
+                _add(table, "" if place else label, spec["name"], spec["datatype"], _shape(spec, facts["rows"]))
+        console.print(table)
+        console.print()
+        remarks = _remarks(facts)
+        width = max(len(label) for label, _ in remarks)
+        for label, text in remarks:
+            console.print(Text(f"  {label:<{width}}  {escape(text)}"), soft_wrap=True)
+        console.print()
+
+
+def show_time(seconds: float) -> str:
+    """``4.3 µs``, ``12 ms``, ``1.5 s``."""
+    for factor, unit in ((1.0, "s"), (1e3, "ms")):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def show_bytes(count: int) -> str:
+    """``812 bytes``, ``16.4 KiB``, ``5.4 MiB``."""
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _inspect(source: ModelSource) -> dict[str, Any]:
+    file = Path(source.path)
+    start = time.perf_counter()
+    pipeline = open_pipeline(source)
+    load_s = time.perf_counter() - start
+    warm = warm_up(pipeline.model, 1)
+    place = choose_place(warm, EngineSettings().inline_below_us)
+    facts = {
+        "name": source.name,
+        "version": source.version,
+        "path": source.path,
+        "bytes": file.stat().st_size if file.is_file() else None,
+        "facts": dict(describe(pipeline.model)),
+        "inputs": _describe(pipeline.signature.inputs, pipeline.signature.rows),
+        "outputs": _describe(pipeline.signature.outputs, pipeline.signature.rows),
+        "rows": pipeline.signature.rows,
+        "preprocess": [describe_step(step) for step in pipeline.preprocess],
+        "postprocess": [describe_step(step) for step in pipeline.postprocess],
+        "load_ms": load_s * 1e3,
+        "warm_up_ms": warm.first_s * 1e3,
+        "forward_ms": None if warm.forward_s is None else warm.forward_s * 1e3,
+        "placement": place.name,
+    }
+    place.close()
+    pipeline.model.close()
+    return facts
+
+
+def describe_step(step: Step) -> str:
+    """``image.decode(mode='L')``: a step as it is written in Python, without what is at its default."""
+    if isinstance(step, Function) or not is_dataclass(step):
+        call = step.call if isinstance(step, Function) else step
+        return f"{getattr(call, '__name__', type(call).__name__)}()"
+    family = type(step).__module__.rpartition(".")[2]
+    given = [
+        (item.name, getattr(step, item.name)) for item in fields(step) if item.repr and getattr(step, item.name) != item.default
+    ]
+    return f"{family}.{type(step).__name__}({', '.join(f'{name}={_shorten(repr(value))}' for name, value in given)})"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MOST_CHARS_OF_AN_OPTION else f"{text[:MOST_CHARS_OF_AN_OPTION]}..."
+
+
+def _describe(specs: Iterable[TensorSpec], rows: bool) -> list[dict[str, Any]]:
+    return [
+        {"name": spec.name, "datatype": str(spec.dtype), "shape": [-1] * rows + [-1 if n is None else n for n in spec.shape]}
+        for spec in specs
+    ]
+
+
+def _shape(spec: Mapping[str, Any], rows: bool) -> str:
+    sizes = ["?" if size == -1 else str(size) for size in spec["shape"]]
+    return "[" + ", ".join(["rows", *sizes[1:]] if rows else sizes) + "]"
+
+
+def _lines(specs: Iterable[TensorSpec], rows: bool) -> str:
+    return "\n".join(escape(f"{spec['name']} {spec['datatype']} {_shape(spec, rows)}") for spec in _describe(specs, rows))
+
+
+def _remarks(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    size = "" if facts["bytes"] is None else f", {show_bytes(facts['bytes'])}"
+    forward = "cannot be measured: it refuses made-up rows"
+    if facts["forward_ms"] is not None:
+        forward = f"{show_time(facts['forward_ms'] / 1e3)} a row, in the {WHERE[facts['placement']]}"
+    remarks = [("file", facts["path"] + size), *((label, text) for label, text in facts["facts"].items() if label != "size")]
+    remarks += [("before", step) for step in facts["preprocess"]] + [("after", step) for step in facts["postprocess"]]
+    remarks.append(("loading", f"{show_time(facts['load_ms'] / 1e3)}, and {show_time(facts['warm_up_ms'] / 1e3)} to warm up"))
+    return [*remarks, ("forward", forward)]
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 2))
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    table.add_row(*(Text("\n".join(map(escape, cell.splitlines()))) for cell in cells))
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else WIDTH_WHEN_PIPED, highlight=False)

@@ -1,0 +1,101 @@
+"""Which columns of a table fill which input of a pipeline.
+
+For an input ``x``, in this order:
+
+1. the column ``x``, or the one that ``map`` names: a number, text or bytes for a scalar, a list for a tensor;
+2. for a tensor of n elements, the columns ``x_0`` to ``x_{n-1}``, or a list of column names in ``map``: ``a,b,c``;
+3. if it is the only input and the table has exactly n columns: all of them, in the table's order.
+
+Columns that no input needs are not read.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from foretell.errors import Setup
+from foretell.modes.files.rows import Source
+from foretell.plugins import did_you_mean
+from foretell.tensors import Signature, TensorSpec
+
+MOST_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One input and the columns that fill it: one that holds the whole of it, or one for each element."""
+
+    spec: TensorSpec
+    columns: tuple[str, ...]
+
+    @property
+    def side_by_side(self) -> bool:
+        return len(self.columns) > 1
+
+
+def bind(source: Source, columns: Sequence[str]) -> tuple[Binding, ...]:
+    """A binding for each input. Raises Setup ``missing_column`` naming the input, the column and the nearest that exists."""
+    _check_map(source.map, source.signature)
+    alone = len(source.signature.inputs) == 1
+    bindings = tuple(_bind_one(spec, columns, source.map.get(spec.name), alone) for spec in source.signature.inputs)
+    for name in needed(bindings):
+        if list(columns).count(name) > 1:
+            raise Setup("missing_column", f"{source.path} has two columns named {name!r}: rename one of them")
+    return bindings
+
+
+def needed(bindings: Sequence[Binding]) -> list[str]:
+    """The columns to read, each once."""
+    return list(dict.fromkeys(name for binding in bindings for name in binding.columns))
+
+
+def _bind_one(spec: TensorSpec, columns: Sequence[str], mapped: str | None, alone: bool) -> Binding:
+    name = mapped or spec.name
+    if name in columns:
+        return Binding(spec, (name,))
+    size = None if None in spec.shape else math.prod(size or 0 for size in spec.shape)
+    listed = [part.strip() for part in name.split(",")]
+    if mapped and len(listed) > 1:
+        return Binding(spec, _listed(spec, listed, columns, size))
+    numbered = tuple(f"{name}_{i}" for i in range(size or 0))
+    if numbered and set(numbered) <= set(columns):
+        return Binding(spec, numbered)
+    if alone and not mapped and size is not None and len(columns) == size:
+        return Binding(spec, tuple(columns))
+    raise Setup("missing_column", _refusal(spec, name, columns, size, alone))
+
+
+def _listed(spec: TensorSpec, listed: Sequence[str], columns: Sequence[str], size: int | None) -> tuple[str, ...]:
+    for name in listed:
+        if name not in columns:
+            raise Setup("missing_column", f"there is no column {name!r} for input {spec}{_nearest(name, columns)}")
+    if size != len(listed):
+        raise Setup(
+            "missing_column", f"input {spec} is mapped to {len(listed)} columns, it takes {'a list' if size is None else size}"
+        )
+    return tuple(listed)
+
+
+def _refusal(spec: TensorSpec, name: str, columns: Sequence[str], size: int | None, alone: bool) -> str:
+    tried = f"no column {name!r}"
+    if size is not None and size > 1:
+        tried += f" and no columns {name}_0 to {name}_{size - 1}"
+        tried += f", and its {len(columns)} columns are not the {size} that the input takes" if alone else ""
+    nearest = _nearest(name, columns)
+    return f"input {spec} cannot be filled: the rows have {tried}{nearest} To use another column: --map {spec.name}=COLUMN"
+
+
+def _nearest(name: str, columns: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, columns, n=1, cutoff=0.6)
+    if close:
+        return f": did you mean {close[0]!r}?"
+    shown = ", ".join(columns[:MOST_SHOWN]) + (", …" if len(columns) > MOST_SHOWN else "")
+    return f": they have {shown or 'no columns'}."
+
+
+def _check_map(names: Mapping[str, str], signature: Signature) -> None:
+    inputs = [spec.name for spec in signature.inputs]
+    for name in names:
+        if name not in inputs:
+            raise Setup("missing_column", f"--map {name}=…: there is no input {name!r}{did_you_mean(name, inputs)}")

@@ -1,0 +1,176 @@
+"""CSV with a header row, comma-separated, in UTF-8. Blank lines are no rows."""
+
+import contextlib
+import csv
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from foretell.errors import Broken, Setup
+from foretell.modes.files.cells import Cells
+from foretell.modes.files.columns import Binding, bind, needed
+from foretell.modes.files.outputs import to_arrow
+from foretell.modes.files.rechunk import rechunk
+from foretell.modes.files.rows import Answers, BadRow, Chunk, Numbers, Rows, Sheet, Source, leading_columns
+from foretell.tensors import Array, Datatype
+
+BLOCK_BYTES = 2**20
+"""Bytes parsed at a time, and so the longest row."""
+MOST_REFUSED = 100_000
+"""Rows of the wrong length in a row, after which the whole file is refused: its delimiter must be another."""
+
+
+def read(source: Source) -> "CsvReader":
+    """Opens the file and matches its header. Raises Setup."""
+    with contextlib.ExitStack() as on_refusal:
+        stream = on_refusal.enter_context(source.path.open("rb"))
+        header = _read_header(stream, source)
+        reader = CsvReader(source, stream, header, bind(source, header))
+        on_refusal.pop_all()
+    return reader
+
+
+class CsvReader:
+    """Rows of a CSV file. Cells are split here as text and become numbers in ``decode``, on the workers."""
+
+    def __init__(self, source: Source, stream: BinaryIO, header: Sequence[str], bindings: Sequence[Binding]) -> None:
+        self.source = source
+        self.stream = stream
+        self.header = header
+        self.columns = needed(bindings)
+        self.texts = {name for binding in bindings if binding.spec.dtype is Datatype.BYTES for name in binding.columns}
+        self.cells = Cells(bindings, text=True)
+
+    def chunks(self) -> Iterator[Chunk]:
+        total = self.source.path.stat().st_size or 1
+        refused: deque[BadRow] = deque()
+        first = 0
+        for table in rechunk(self._batches(refused), self.source.chunk_rows):
+            numbers, bad = _number(first, table.num_rows, refused)
+            first += table.num_rows + len(bad)
+            yield Chunk(numbers, table, min(1.0, self.stream.tell() / total), bad)
+        if refused:
+            yield Chunk(np.empty(0, dtype=np.int64), None, 1.0, tuple(refused))
+
+    def decode(self, chunk: Chunk) -> Rows:
+        return self.cells.decode(chunk.raw, chunk.numbers)
+
+    def close(self) -> None:
+        self.stream.close()
+
+    def _batches(self, refused: deque[BadRow]) -> Iterator[Any]:
+        def refuse(row: Any) -> str:
+            error = f"the row has {row.actual_columns} cells, the header {row.expected_columns}"
+            refused.append(BadRow(row.number - 1, "bad_row", error))
+            return "skip" if len(refused) < MOST_REFUSED else "error"
+
+        try:
+            reader = self._open(refuse)
+            for batch in reader or ():
+                yield batch.rename_columns(self.columns)
+        except (pa.ArrowException, OSError) as error:
+            raise Setup(
+                "broken_file", f"{self.source.path} cannot be read as CSV with rows of up to {BLOCK_BYTES} bytes: {error}"
+            ) from error
+
+    def _open(self, refuse: Any) -> Any:
+        """Arrow's reader behind the header, or None if nothing is there. On one thread, as only then rows have numbers."""
+        places = [str(self.header.index(name)) for name in self.columns]
+        kinds = {
+            place: pa.binary() if name in self.texts else pa.string() for place, name in zip(places, self.columns, strict=True)
+        }
+        options = pa.csv.ConvertOptions(
+            check_utf8=False,
+            column_types=kinds,
+            include_columns=places,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        )
+        names = [str(place) for place in range(len(self.header))]
+        reading = pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names)
+        parsing = pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse)
+        if not self.stream.peek(1):  # type: ignore[attr-defined]  # a BufferedReader
+            return None
+        return pa.csv.open_csv(self.stream, reading, parsing, options)
+
+
+class CsvWriter:
+    """A column for each scalar output, ``name_0`` to ``name_{n-1}`` for an output of n elements; the header first."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self.sheet = sheet
+        self.header: list[str] | None = None
+
+    def encode(self, answers: Answers) -> tuple[list[str], bytes]:
+        columns: dict[str, Any] = {}
+        for name, column in {**leading_columns(answers), **answers.outputs}.items():
+            for key, values in _spread(name, np.asarray(column)):
+                if key in columns:
+                    raise Broken("wrong_output", f"two output columns are named {key!r}: write to .parquet or .ndjson instead")
+                columns[key] = to_arrow(values, name)
+        sink = pa.BufferOutputStream()
+        if len(answers.numbers):
+            options = pa.csv.WriteOptions(include_header=False, quoting_style="needed")
+            pa.csv.write_csv(pa.table(columns), sink, options)
+        return list(columns), sink.getvalue().to_pybytes()
+
+    def write(self, encoded: tuple[list[str], bytes]) -> None:
+        header, text = encoded
+        if self.header is None:
+            self.header = header
+            self.sheet.stream.write(_header_line(header))
+        if header != self.header:
+            widths = f"{len(self.header)} columns to {len(header)}"
+            raise Setup(
+                "wrong_target", f"the answers change from {widths}, which CSV cannot hold: write to .parquet or .ndjson"
+            )
+        self.sheet.stream.write(text)
+
+    def finish(self) -> None:
+        if self.header is None:
+            self.write(self.encode(self.sheet.no_answers()))
+        self.sheet.stream.flush()
+
+
+def _read_header(stream: BinaryIO, source: Source) -> list[str]:
+    """The names in the first line that is not blank."""
+    lines = iter(lambda: stream.readline(BLOCK_BYTES).decode("utf-8-sig"), "")
+    try:
+        header = next((row for row in csv.reader(lines) if row), None)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Setup(
+            "broken_file", f"{source.path} has a header that cannot be read: {error}: save it as CSV in UTF-8"
+        ) from error
+    if header is None:
+        raise Setup("broken_file", f"{source.path} is empty: the first row of a CSV file names its columns")
+    return [name.strip() for name in header]
+
+
+def _number(first: int, count: int, refused: deque[BadRow]) -> tuple[Numbers, tuple[BadRow, ...]]:
+    """The numbers of the next ``count`` rows, where rows that were refused before or between them keep theirs."""
+    bad: list[BadRow] = []
+    numbers = np.arange(first, first + count)
+    while refused and refused[0].row <= first + count + len(bad):
+        skipped = refused.popleft()
+        numbers[skipped.row - first - len(bad) :] += 1
+        bad.append(skipped)
+    return numbers, tuple(bad)
+
+
+def _spread(name: str, values: Array) -> Iterator[tuple[str, Array]]:
+    if values.ndim == 1:
+        yield name, values
+        return
+    flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
+    for i in range(flat.shape[1]):
+        yield f"{name}_{i}", flat[:, i]
+
+
+def _header_line(names: Sequence[str]) -> bytes:
+    quoted = ['"' + name.replace('"', '""') + '"' if any(mark in name for mark in ',"\r\n') else name for name in names]
+    return (",".join(quoted) + "\n").encode()

@@ -1,0 +1,103 @@
+"""pipeline.toml: the model's options, its steps, and its engine settings, read strictly."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from foretell.backends import BACKENDS, ModelOptions
+from foretell.errors import Setup
+from foretell.plugins import did_you_mean
+from foretell.settings import EngineSettings, override
+from foretell.steps import Step, build_step
+
+FILE_NAME = "pipeline.toml"
+
+
+class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[model]``: what stays None or empty is left to the defaults. ``file`` is relative to the model's version folder."""
+
+    file: str | None = None
+    backend: str | None = None
+    trust: bool | None = None
+    rows: bool | None = None
+    threads: int | None = None
+    native: bool | None = None
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class PipelineFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One parsed pipeline.toml. ``engine`` replaces values of EngineSettings for this model alone."""
+
+    description: str = ""
+    model: ModelTable = msgspec.field(default_factory=ModelTable)
+    preprocess: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    postprocess: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    engine: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def options_over(self, given: ModelOptions) -> ModelOptions:
+        """The options of the file, and for what it leaves out those that were ``given``."""
+        said = {name: getattr(self.model, name) for name in ("trust", "rows", "threads", "native")}
+        chosen = {name: value for name, value in said.items() if value is not None}
+        return replace(given, **chosen, options={**given.options, **self.model.options})
+
+
+def read_pipeline_file(folder: Path) -> PipelineFile:
+    """The folder's pipeline.toml; the defaults if it has none.
+
+    Raises Setup ``broken_pipeline``, ``unknown_setting`` or ``wrong_setting``, naming the file and the key.
+    """
+    file = folder / FILE_NAME
+    if not file.exists():
+        return PipelineFile()
+    table = _read_toml(file)
+    _refuse_unknown(table, PipelineFile, file, "")
+    model = table.get("model", {})
+    if isinstance(model, dict):
+        _refuse_unknown(model, ModelTable, file, "[model] ")
+    try:
+        parsed = msgspec.convert(table, PipelineFile)
+    except msgspec.ValidationError as error:
+        raise Setup("broken_pipeline", f"{file}: {str(error).replace('`$.', '`')}") from error
+    if parsed.model.backend is not None and parsed.model.backend not in BACKENDS:
+        unknown = parsed.model.backend
+        raise Setup("broken_pipeline", f"{file}: [model] there is no backend {unknown!r}{did_you_mean(unknown, BACKENDS)}")
+    override(EngineSettings(), parsed.engine, f"[engine] of {file}")
+    return parsed
+
+
+def build_steps(tables: Iterable[Mapping[str, Any]], stage: str, folder: Path) -> list[Step]:
+    """The steps of ``[[preprocess]]`` or ``[[postprocess]]``; their files are relative to ``folder``. Raises Setup."""
+    return [
+        _build(table, f"{folder / FILE_NAME}, [[{stage}]] number {number}", folder) for number, table in enumerate(tables, 1)
+    ]
+
+
+def _build(table: Mapping[str, Any], where: str, folder: Path) -> Step:
+    name = table.get("step")
+    if not isinstance(name, str):
+        raise Setup("broken_pipeline", f'{where} names no step: add a line like step = "numbers.softmax"')
+    try:
+        return build_step(name, {key: value for key, value in table.items() if key != "step"}, folder)
+    except Setup as error:
+        raise Setup(error.code, f"{where}: {error.message}", **error.details) from error
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Setup("missing_file", f"{file} cannot be read ({error.strerror}): correct its permissions") from error
+    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
+        raise Setup("broken_pipeline", f"{file} is not valid TOML: {error}") from error
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: type[msgspec.Struct], file: Path, where: str) -> None:
+    for key in table:
+        if key not in known.__struct_fields__:
+            raise Setup(
+                "broken_pipeline", f"{file}: {where}has no key {key!r}{did_you_mean(key, list(known.__struct_fields__))}"
+            )

@@ -1,0 +1,24 @@
+"""Servers that many tests share, each started once."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.serving import Served, serving
+
+
+@pytest.fixture(scope="session")
+def lane_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A real server with the fast lane; its queues hold few rows, so that they can be filled."""
+    with serving(tmp_path_factory.mktemp("lane"), "--http-fast-lane", *LIMITS) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def asgi_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The same without the fast lane."""
+    with serving(tmp_path_factory.mktemp("asgi"), "--no-http-fast-lane", *LIMITS) as served:
+        yield served
+
+
+LIMITS = ("--engine-queue-rows", "4", "--http-keep-alive-s", "1", "--http-max-request-bytes", "1000000")

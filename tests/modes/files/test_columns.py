@@ -1,0 +1,55 @@
+"""Which columns fill which input."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from foretell.errors import Setup
+from foretell.modes.files.columns import bind
+from foretell.modes.files.rows import Source
+from foretell.tensors import Datatype, Signature, TensorSpec
+
+X3 = TensorSpec("x", Datatype.FP32, (3,))
+AGE = TensorSpec("age", Datatype.FP32)
+
+
+def bound(specs: tuple[TensorSpec, ...], columns: list[str], **names: str) -> Mapping[str, tuple[str, ...]]:
+    source = Source(Path("rows.csv"), Signature(specs, ()), 1, names)
+    return {binding.spec.name: binding.columns for binding in bind(source, columns)}
+
+
+def test_a_column_of_the_inputs_name_comes_first() -> None:
+    assert bound((X3,), ["x", "x_0", "x_1", "x_2"]) == {"x": ("x",)}
+
+
+def test_numbered_columns_come_next_in_any_order() -> None:
+    assert bound((X3,), ["id", "x_2", "x_1", "x_0"]) == {"x": ("x_0", "x_1", "x_2")}
+
+
+def test_exactly_as_many_columns_as_elements_are_taken_in_order() -> None:
+    assert bound((X3,), ["c", "a", "b"]) == {"x": ("c", "a", "b")}
+
+
+def test_a_map_names_a_column_or_several() -> None:
+    assert bound((AGE,), ["years", "name"], age="years") == {"age": ("years",)}
+    assert bound((X3,), ["a", "b", "c", "d"], x="d, b,a") == {"x": ("d", "b", "a")}
+
+
+@pytest.mark.parametrize(
+    ("specs", "columns", "names", "words"),
+    [
+        ((AGE, X3), ["agee", "x"], {}, "did you mean 'agee'"),
+        ((X3,), ["a", "b"], {}, "its 2 columns are not the 3 that the input takes"),
+        ((X3,), ["a", "b", "c"], {"x": "a,b"}, "mapped to 2 columns, it takes 3"),
+        ((X3,), ["a", "b", "c"], {"x": "a,b,z"}, "no column 'z'"),
+        ((AGE,), ["age"], {"agee": "age"}, "did you mean 'age'"),
+        ((AGE,), ["age", "age"], {}, "two columns named 'age'"),
+    ],
+)
+def test_a_column_that_is_not_there_is_named(
+    specs: tuple[TensorSpec, ...], columns: list[str], names: dict[str, str], words: str
+) -> None:
+    with pytest.raises(Setup, match=words) as refusal:
+        bound(specs, columns, **names)
+    assert refusal.value.code == "missing_column"

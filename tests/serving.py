@@ -1,0 +1,212 @@
+"""A real server for tests, and a raw connection to it: what is sent and answered is seen byte by byte."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import orjson
+
+MODELS = {
+    "double": """
+@foretell.model(inputs={"x": "FP32[2]"}, outputs={"y": "FP32[2]", "sum": "FP32"})
+def model(arrays):
+    x = arrays["x"]
+    if (x == -666).any():
+        raise RuntimeError("the secret is in /etc/shadow")
+    return {"y": x * 2 + 1, "sum": x.sum(axis=1)}
+""",
+    "slow": """
+@foretell.model(inputs={"seconds": "FP32"}, outputs={"slept": "FP32"})
+def model(arrays):
+    time.sleep(0.002 + float(arrays["seconds"].max()))
+    return {"slept": arrays["seconds"]}
+""",
+    "text": """
+@foretell.model(inputs={"text": "BYTES"}, outputs={"back": "BYTES"})
+def model(arrays):
+    return {"back": arrays["text"][:]}
+""",
+}
+
+
+@dataclass
+class Reply:
+    """One HTTP answer as it came."""
+
+    status: int
+    reason: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        return dict(self.headers).get(name)
+
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def code(self) -> str | None:
+        """The stable code of a refusal."""
+        code: str | None = self.json().get("code")
+        return code
+
+    def comparable(self) -> tuple[int, bytes, list[tuple[bytes, bytes]], bytes]:
+        """All of it but the time of day and the random id of a failure."""
+        kept = [header for header in self.headers if header[0] != b"date"]
+        return self.status, self.reason, kept, re.sub(rb'"error_id":"[0-9a-f]+"', b'"error_id":""', self.body)
+
+
+class Wire:
+    """A raw connection. ``read`` gives the next answer; EOFError when the server hung up before one was whole."""
+
+    def __init__(self, port: int, *, timeout_s: float = 10.0, receive_bytes: int | None = None) -> None:
+        self.socket = socket.socket()
+        if receive_bytes is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.socket.settimeout(timeout_s)
+        self.socket.connect(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+
+    def __enter__(self) -> "Wire":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def ask(self, data: bytes) -> Reply:
+        self.send(data)
+        return self.read()
+
+    def read(self) -> Reply:
+        while b"\r\n\r\n" not in self.buffer:
+            self._more()
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        line, *rest = head.split(b"\r\n")
+        headers = [(name, value) for name, _, value in (each.partition(b": ") for each in rest)]
+        length = int(dict(headers).get(b"content-length", b"0"))
+        while len(self.buffer) < length:
+            self._more()
+        body, self.buffer = self.buffer[:length], self.buffer[length:]
+        _, status, reason = line.split(b" ", 2)
+        return Reply(int(status), reason, headers, body)
+
+    def closes(self) -> bool:
+        """Whether the server hangs up now, with nothing more to say."""
+        try:
+            return not self.buffer and self.socket.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def _more(self) -> None:
+        data = self.socket.recv(2**20)
+        if not data:
+            raise EOFError("the server hung up")
+        self.buffer += data
+
+
+@dataclass
+class Served:
+    """A running server."""
+
+    process: "subprocess.Popen[str]"
+    port: int
+    log: Path
+    lines: list[str] = field(default_factory=list)
+
+    def wire(self, **options: Any) -> Wire:
+        return Wire(self.port, **options)
+
+    def ask(self, data: bytes, **options: Any) -> Reply:
+        """One request on a connection of its own."""
+        with self.wire(**options) as wire:
+            return wire.ask(data)
+
+    def get(self, path: str) -> Reply:
+        return self.ask(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+
+    def count(self, model: str, outcome: str) -> float:
+        """A model's requests that ended so, by the metrics."""
+        text = self.get("/metrics").body.decode()
+        match = re.search(rf'^foretell_requests_total\{{model="{model}",outcome="{outcome}",version="1"\}} (\S+)', text, re.M)
+        return float(match[1]) if match else 0.0
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of the process that is in use and not shared with files."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        match = re.search(r"RssAnon:\s+(\d+) kB", text)
+        assert match is not None
+        return int(match[1]) * 1024
+
+
+def post(path: str, body: bytes | str, *headers: str, kind: str | None = "application/json", verb: str = "POST") -> bytes:
+    """A request as a client sends it."""
+    content = body.encode() if isinstance(body, str) else body
+    lines = [f"{verb} {path} HTTP/1.1", "host: localhost", f"content-length: {len(content)}", *headers]
+    if kind is not None:
+        lines.append(f"content-type: {kind}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
+
+
+def infer(model: str, name: str, data: object, *headers: str, shape: list[int], datatype: str = "FP32", **more: object) -> bytes:
+    """An infer request with one input."""
+    body = {"inputs": [{"name": name, "shape": shape, "datatype": datatype, "data": data}], **more}
+    return post(f"/v2/models/{model}/infer", orjson.dumps(body), *headers)
+
+
+def double(*headers: str, x: float = 1.0, **more: object) -> bytes:
+    """A good request to the quick model: the answer to ``x`` is ``2 x + 1`` and ``x + 2``."""
+    return infer("double", "x", [x, 2.0], *headers, shape=[1, 2], **more)
+
+
+def sleep(seconds: float, *headers: str, **more: object) -> bytes:
+    """A good request to the model that sleeps in its thread."""
+    return infer("slow", "seconds", [seconds], *headers, shape=[1], **more)
+
+
+@contextmanager
+def serving(folder: Path, *flags: str, models: dict[str, str] = MODELS) -> Iterator[Served]:
+    """A server of its own process over ``models``; ``slow`` has room for one row in its queue."""
+    paths = []
+    for name, code in models.items():
+        (folder / f"{name}.py").write_text("import time\nimport foretell\n" + code)
+        paths.append(f"{folder / name}.py:model")
+    log = folder / "log.txt"
+    line = [sys.executable, "-m", "foretell", "serve", *paths, "--http-port", "0", *flags]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            ready = process.stdout.readline()
+            match = re.search(r"http://127\.0\.0\.1:(\d+)", ready)
+            assert match is not None, f"not ready: {ready!r} {log.read_text()}"
+            yield Served(process, int(match[1]), log)
+        finally:
+            process.kill()
+
+
+def eventually(condition: Any, within_s: float = 5.0) -> bool:
+    """Whether a condition outside this process holds within the time; asked again and again."""
+    end = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)  # another process is waited for: there is no clock to turn
+    return True

@@ -1,0 +1,56 @@
+"""What is not asked for is not loaded: `import foretell` and `foretell --help` bring no runtime and no web framework."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "onnxruntime",
+    "uvicorn",
+    "starlette",
+    "pyarrow",
+    "PIL",
+    "sklearn",
+    "skl2onnx",
+    "onnx",
+    "tokenizers",
+    "pandas",
+    "httptools",
+}
+
+
+def _loaded(code: str) -> set[str]:
+    """The top-level packages that are loaded in a fresh process after ``code``."""
+    program = f"{code}\nimport json, sys; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+def test_import_foretell_loads_almost_nothing() -> None:
+    assert _loaded("import foretell") & (HEAVY | {"numpy", "msgspec", "click", "rich"}) == set()
+
+
+def test_a_pipeline_can_be_built_without_any_runtime() -> None:
+    assert _loaded("from foretell import Pipeline, steps, load") & HEAVY == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["predict", "--help"], ["serve", "--print-config"]])
+def test_help_loads_no_runtime(arguments: list[str]) -> None:
+    code = f"from foretell.cli import cli\ncli.main({arguments!r}, standalone_mode=False)"
+    heavy = HEAVY if "--print-config" in arguments else HEAVY | {"numpy", "msgspec", "rich"}
+    assert _loaded(code) & heavy == set()
+
+
+def test_help_takes_less_than_150_ms_of_a_core() -> None:
+    """Processor time, and the best of five, so that a busy machine does not count."""
+
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "foretell", "--help"], capture_output=True, check=True, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(5)) < 0.150
