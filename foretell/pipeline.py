@@ -57,9 +57,7 @@ class Pipeline:
         try:
             return self.model.signature.conform(features)
         except Invalid as error:
-            error.args = (f"after preprocessing, {error.message}",)
-            error.message = error.args[0]
-            raise
+            raise Invalid(error.code, f"after preprocessing, {error.message}", **error.details) from error
 
 
 def _as_step(step: Step | Callable[[Arrays], Arrays]) -> Step:
@@ -84,19 +82,28 @@ def _public_signature(model: Signature, before: Sequence[Step], after: Sequence[
     given = wanted
     for step in before:
         given = step.gives(given)
-    for spec in model.inputs:
-        _check_fit(spec, given)
+    _check_fit(model.inputs, given)
     outputs: Specs = {spec.name: spec for spec in model.outputs}
     for step in after:
         outputs = step.gives(outputs)
     return Signature(tuple(wanted.values()), tuple(outputs.values()), model.rows)
 
 
-def _check_fit(spec: TensorSpec, given: Specs) -> None:
-    """That the preprocessed tensor for one model input can be what the model takes."""
-    got = given.get(spec.name)
-    if got is None:
-        raise Setup("broken_pipeline", f"the model takes {spec}, but its steps give {', '.join(map(str, given.values())) or 'nothing'}")
-    lengths = zip(spec.shape, got.shape, strict=False)
-    if got.dtype is not spec.dtype or len(got.shape) != len(spec.shape) or any(a != b for a, b in lengths if a is not None and b is not None):
-        raise Setup("broken_pipeline", f"the model takes {spec}, but its steps give {got}: correct the last step that changes it")
+def _check_fit(wanted: Sequence[TensorSpec], given: Specs) -> None:
+    """That what the steps before the model give is what the model takes, no less and no more."""
+    gives = ", ".join(map(str, given.values())) or "nothing"
+    if set(given) != {spec.name for spec in wanted}:
+        takes = ", ".join(map(str, wanted))
+        raise Setup("broken_pipeline", f"the model takes {takes}, but its steps give {gives}: add or correct a step")
+    for spec in wanted:
+        if not _could_be(given[spec.name], spec):
+            raise Setup(
+                "broken_pipeline", f"the model takes {spec}, but its steps give {gives}: correct the last that changes it"
+            )
+
+
+def _could_be(got: TensorSpec, spec: TensorSpec) -> bool:
+    """Whether the same datatype and number of axes, and no two lengths that are known differ."""
+    if got.dtype is not spec.dtype or len(got.shape) != len(spec.shape):
+        return False
+    return all(a == b or a is None or b is None for a, b in zip(got.shape, spec.shape, strict=True))

@@ -155,7 +155,9 @@ class Signature:
                     got=got,
                 )
         unknown = sorted(set(arrays) - set(names))[0]
-        raise Invalid("unknown_input", f"there is no input {unknown[:80]!r}: the model takes {names}", input=unknown[:80], expected=names)
+        raise Invalid(
+            "unknown_input", f"there is no input {unknown[:80]!r}: the model takes {names}", input=unknown[:80], expected=names
+        )
 
 
 def show_shape(shape: Iterable[int | None]) -> str:
@@ -198,14 +200,18 @@ def cast(array: Array, dtype: Datatype, name: str, *, rounding: bool = False) ->
 def _same(before: Array, after: Array) -> NDArray[np.bool_]:
     """Elementwise: whether a value came through a conversion unchanged (NaN equals NaN; 2**63 does not wrap)."""
     back = after.astype(before.dtype)
-    same = (back == before) | ((before != before) & (back != back))
+    same = (back == before) | (_is_nan(before) & _is_nan(back))
     if before.dtype.kind in "iu" and after.dtype.kind in "iu":
-        same &= (after < 0) == (before < 0)
+        same &= np.less(after, 0) == np.less(before, 0)
     elif before.dtype.kind in "iu":
         same &= _in_range(after, before.dtype)
     elif after.dtype.kind in "iu":
         same &= _in_range(before, after.dtype)
     return np.asarray(same, dtype=np.bool_)
+
+
+def _is_nan(array: Array) -> NDArray[np.bool_]:
+    return np.not_equal(array, array)
 
 
 def _in_range(floats: Array, integers: np.dtype[Any]) -> NDArray[np.bool_]:
@@ -217,7 +223,7 @@ def _in_range(floats: Array, integers: np.dtype[Any]) -> NDArray[np.bool_]:
 
 def _fit(spec: TensorSpec, array: Array, rows: bool) -> Array:
     shape = array.shape[1:] if rows else array.shape
-    if shape != spec.shape and (not spec.fits(shape)) or (rows and not array.ndim):
+    if (shape != spec.shape and not spec.fits(shape)) or (rows and not array.ndim):
         expected = ([None] if rows else []) + list(spec.shape)
         raise Invalid(
             "wrong_shape",
@@ -233,6 +239,7 @@ def _fit(spec: TensorSpec, array: Array, rows: bool) -> Array:
 
 
 def _check_text(array: Array, name: str) -> None:
+    item: Any
     for index, item in enumerate(array.flat):
         try:
             item.encode() if isinstance(item, str) else item.decode()
@@ -243,10 +250,11 @@ def _check_text(array: Array, name: str) -> None:
 
 
 def _check_row_counts(arrays: Arrays) -> None:
-    counts = {name: len(array) for name, array in arrays.items()}
-    if len(set(counts.values())) > 1:
+    first, *others = [len(array) for array in arrays.values()]
+    if others and any(count != first for count in others):
+        counts = {name: len(array) for name, array in arrays.items()}
         raise Invalid("wrong_rows", f"all inputs need the same number of rows, got {counts}", got=counts)
-    if 0 in counts.values():
+    if first == 0:
         raise Invalid("wrong_rows", "the request has no rows: send at least one", expected="at least 1 row", got=0)
 
 
@@ -255,4 +263,6 @@ def _wrong_dtype(array: Array, dtype: Datatype, name: str) -> Invalid:
         got = str(Datatype.of(array.dtype))
     except KeyError:
         got = str(array.dtype)
-    return Invalid("wrong_dtype", f"input {name!r} has datatype {got}, the model takes {dtype}", input=name, expected=str(dtype), got=got)
+    return Invalid(
+        "wrong_dtype", f"input {name!r} has datatype {got}, the model takes {dtype}", input=name, expected=str(dtype), got=got
+    )

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -88,15 +88,15 @@ class Wire:
 
     def ask(self, data: bytes) -> Reply:
         self.send(data)
-        return self.read()
+        return self.read(bodiless=data.startswith(b"HEAD "))
 
-    def read(self) -> Reply:
+    def read(self, *, bodiless: bool = False) -> Reply:
         while b"\r\n\r\n" not in self.buffer:
             self._more()
         head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
         line, *rest = head.split(b"\r\n")
         headers = [(name, value) for name, _, value in (each.partition(b": ") for each in rest)]
-        length = int(dict(headers).get(b"content-length", b"0"))
+        length = 0 if bodiless else int(dict(headers).get(b"content-length", b"0"))
         while len(self.buffer) < length:
             self._more()
         body, self.buffer = self.buffer[:length], self.buffer[length:]
@@ -124,7 +124,6 @@ class Served:
     process: "subprocess.Popen[str]"
     port: int
     log: Path
-    lines: list[str] = field(default_factory=list)
 
     def wire(self, **options: Any) -> Wire:
         return Wire(self.port, **options)

@@ -20,6 +20,7 @@ from foretell.plugins import did_you_mean
 from foretell.tensors import Signature, TensorSpec
 
 MOST_SHOWN = 12
+LONGEST_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def _nearest(name: str, columns: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, columns, n=1, cutoff=0.6)
     if close:
         return f": did you mean {close[0]!r}?"
-    shown = ", ".join(columns[:MOST_SHOWN]) + (", …" if len(columns) > MOST_SHOWN else "")
+    shown = ", ".join(repr(name[:LONGEST_SHOWN]) for name in columns[:MOST_SHOWN]) + (
+        ", …" if len(columns) > MOST_SHOWN else ""
+    )
     return f": they have {shown or 'no columns'}."
 
 

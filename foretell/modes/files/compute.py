@@ -39,7 +39,7 @@ class Computer:
         if len(chunk.numbers):
             rows = self.reader.decode(chunk)
             result.bad += rows.bad
-            for part in self._runs(rows):
+            for part in self._runs(rows) if len(rows) else ():
                 self._answer(part, result)
         result.bad.sort(key=lambda bad: bad.row)
         return result

@@ -7,9 +7,11 @@ same doors and the same refusals, so that their answers are the same bytes.
 
 import time
 from asyncio import Event, TimerHandle
+from collections.abc import Sized
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from foretell.engine.batcher import Entry
@@ -21,6 +23,7 @@ from foretell.request import Request
 from foretell.tensors import Arrays
 
 JSON = b"content-type: application/json\r\n"
+LINGER_S = 1.0  # how long a connection that was hung up on is still read
 
 
 class Turn:
@@ -54,6 +57,18 @@ class Turn:
         self.lane.refuse(refusal(error, self.heads.request_id))
 
 
+class Flow(FlowControl):
+    """uvicorn's flow control, which also reads no more while requests wait in the pipeline: else they would pile up."""
+
+    def __init__(self, transport: Any, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self.pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self.pipeline:
+            super().resume_reading()
+
+
 class FastLane(HttpToolsProtocol):
     """``collecting`` is True while the body that comes is the lane's own."""
 
@@ -62,19 +77,24 @@ class FastLane(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.flow = Flow(transport, self.pipeline)
         self.http: HttpApp = self.app
         self.doors = self.http.doors if self.http.fast_lane else {}
         self.turn = Turn(self)
+        self.running: Any = None  # the request that the ASGI way answers now; ``cycle`` is the last that came
         self.collecting = False
         self.in_headers = False
         self.header_bytes = 0
-        self.idle_since = 0.0
-        self.idle_timer: TimerHandle | None = None
+        self.idle_since = time.monotonic()
+        self.idle_timer: TimerHandle | None = self.loop.call_later(self.timeout_keep_alive, self._close_idle)
         self.stamp: tuple[Headers, bytes] = ([], b"")
+        self.hung_up = False
 
     # -- what the parser calls
 
     def data_received(self, data: bytes) -> None:
+        if self.hung_up:
+            return
         headers = self.headers
         self._unset_keepalive_if_required()
         try:
@@ -109,7 +129,7 @@ class FastLane(HttpToolsProtocol):
         self.in_headers = False
         size = sum([len(name) + len(value) + 4 for name, value in self.headers], len(self.url))
         self._count_header_bytes(size - self.header_bytes)
-        if self.transport.is_closing():
+        if self.hung_up or self.transport.is_closing():
             raise ConnectionAbortedError("what comes behind a last answer is not read")
         door = self.doors.get(self.url)
         if door is not None and self._is_idle() and self._fits_lane(door, heads := Heads(self.headers)):
@@ -149,6 +169,10 @@ class FastLane(HttpToolsProtocol):
         except Exception as error:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's 500
             turn.reply(None, unexpected(error))
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _is_idle(self) -> bool:
         """Whether nothing is in flight here, and the client reads its answers."""
         busy = self.cycle is not None and not self.cycle.response_complete
@@ -171,7 +195,7 @@ class FastLane(HttpToolsProtocol):
         """Refuse headers over the limit, and hang up: no more of them is read."""
         self.header_bytes += size
         most = self.http.most_header_bytes
-        if self.header_bytes > most and not self.transport.is_closing():
+        if self.header_bytes > most:
             text = f"the headers have over {most} bytes (setting http.max_header_bytes)"
             self.hang_up(HeadersTooLarge("headers_too_large", text, limit=most, setting="http.max_header_bytes"))
 
@@ -181,7 +205,7 @@ class FastLane(HttpToolsProtocol):
         """Head and body in one write; then the connection is idle, or uvicorn's for what was pipelined."""
         turn = self.turn
         turn.response_complete = True
-        if self.transport.is_closing():
+        if self.hung_up or self.transport.is_closing():
             return
         tail = b"".join(b"%b: %b\r\n" % mark for mark in turn.heads.marks) if turn.heads.marks else b""
         if not turn.keep_alive:
@@ -197,10 +221,16 @@ class FastLane(HttpToolsProtocol):
         self.write(STATUS_LINE[answer.status], b"".join(b"%b: %b\r\n" % header for header in answer.headers), answer.body)
 
     def hang_up(self, error: ForetellError) -> None:
-        """Refuse what is not even a request, and close."""
-        if not self.transport.is_closing():
-            self.turn.keep_alive, self.turn.heads = False, Heads(())
-            self.refuse(refusal(error))
+        """Refuse what is not even a request. What still comes is dropped for a while: a reset would lose the answer."""
+        if self.hung_up or self.transport.is_closing():
+            return
+        self.hung_up = True
+        self._take_back()
+        answer = refusal(error)
+        head = b"%bcontent-length: %d\r\nconnection: close\r\n\r\n" % (JSON, len(answer.body))
+        self.transport.write(b"%b%b%b%b" % (STATUS_LINE[answer.status], self._stamped(), head, answer.body))
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
 
     def _stamped(self) -> bytes:
         """uvicorn's own headers (the date), joined anew only when they change."""
@@ -219,13 +249,15 @@ class FastLane(HttpToolsProtocol):
             self.idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_idle)
 
     def _close_idle(self) -> None:
+        """Close after ``http.keep_alive_s`` without a request, or if the first one has not come in that time."""
         self.idle_timer = None
-        if self.transport.is_closing() or (self.cycle is not None and not self.cycle.response_complete):
+        asked = self.cycle is not None
+        if self.transport.is_closing() or (asked and not (self.cycle is self.turn and self.turn.response_complete)):
             return
         left = self.idle_since + self.timeout_keep_alive - time.monotonic()
-        if left <= 0 and self.cycle is self.turn and not self.in_headers:
+        if left <= 0 and not (asked and self.in_headers):
             self.transport.close()
-        elif self.cycle is self.turn:
+        else:
             self.idle_timer = self.loop.call_later(max(left, 1.0), self._close_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -233,6 +265,13 @@ class FastLane(HttpToolsProtocol):
         self.turn.disconnected = True
         if self.idle_timer is not None:
             self.idle_timer.cancel()
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """Have nobody work for a client that is gone."""
+        if self.running is not None:
+            self.running.disconnected = True
+            self.running.message_event.set()
         if self.turn.entry is not None:
             self.turn.door.engine.cancel(self.turn.entry)
             self.turn.entry = None

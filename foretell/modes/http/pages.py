@@ -172,6 +172,6 @@ def _json(content: object, status: int = 200) -> Response:
 
 def _not_routed(method: str, error: HTTPException) -> ForetellError:
     if error.status_code == 405:
-        allow = (error.headers or {}).get("Allow", "GET")
+        allow = ", ".join(sorted((error.headers or {}).get("Allow", "GET").split(", ")))
         return WrongVerb("wrong_verb", f"this path does not take {method[:16]}: use {allow}", allow=allow)
     return Missing("unknown_route", "there is nothing at this path: see /docs")

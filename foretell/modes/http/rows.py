@@ -22,6 +22,7 @@ from foretell.request import Request
 from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec, cast
 
 JSON = b"application/json"
+_BF16 = Datatype.BF16.numpy
 _BOOLEANS = {"true": "1", "false": "0"}
 
 
@@ -206,9 +207,11 @@ def _to_bytes(value: Any, name: str) -> bytes:
 def _to_json(array: Array) -> list[Any]:
     if array.dtype == object:
         return [_text(item) for item in array.tolist()]
-    if array.dtype.name == "bfloat16":
+    if array.dtype.kind in "iub":
+        return list(array.tolist())
+    if array.dtype == _BF16:
         array = array.astype(np.float32)
-    return list(np.ascontiguousarray(array))
+    return list(np.ascontiguousarray(array))  # numpy's own floats, which are written with no more digits than they have
 
 
 def _text(value: Any) -> Any:

@@ -94,6 +94,15 @@ def test_rows_that_the_model_refuses_are_set_aside_and_the_rest_go_on(tmp_path: 
     assert "the beast" in errors_of(report)[0]["error"]
 
 
+@pytest.mark.parametrize("out", OUTPUTS)
+def test_a_file_of_bad_rows_alone_gives_answers_without_rows(tmp_path: Path, out: str) -> None:
+    source = tmp_path / "rows.ndjson"
+    source.write_text("[" * 100_000 + "\n" + "{\n" * 30)
+    report = predict(pipeline(Sum()), source, tmp_path / f"answers.{out}", FEW_ROWS)
+    assert (report.rows, report.failed) == (0, 31)
+    assert [bad["row"] for bad in errors_of(report)] == list(range(31))
+
+
 def test_a_step_that_refuses_a_row_does_not_stop_its_neighbours(tmp_path: Path) -> None:
     def refuse(arrays: Arrays) -> Arrays:
         if (np.asarray(arrays["x"], dtype=np.float32) < 0).any():
