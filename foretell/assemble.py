@@ -1,7 +1,6 @@
 """The only file that knows every room: settings and paths become engines, observers and modes that run together."""
 
 import asyncio
-import logging
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -10,19 +9,15 @@ from pathlib import Path
 
 import uvloop
 
-from foretell.backends import ModelOptions
 from foretell.engine.catalog import Catalog
-from foretell.engine.engine import Engine
+from foretell.engine.loader import Loader, start_engine
 from foretell.errors import Setup
 from foretell.modes.http.app import HttpApp
 from foretell.modes.http.server import HttpServer, listen
 from foretell.observe.metrics import Gauge, Metrics
-from foretell.passage import Observer
-from foretell.repository import ModelSource, find_models, open_pipeline
-from foretell.settings import Settings, override
+from foretell.repository import ModelSource, find_models
+from foretell.settings import Settings
 from foretell.tensors import Signature
-
-log = logging.getLogger("foretell")
 
 
 @dataclass(frozen=True)
@@ -37,44 +32,17 @@ class Checked:
 
 
 class Service:
-    """The catalog of models, with the observers and the HTTP application around it."""
+    """The catalog of models, with its loader, the observers, and the HTTP application around it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.catalog = Catalog()
         self.metrics = Metrics(self._gauges)
+        self.loader = Loader(self.catalog, settings, (self.metrics,))
         self.http = HttpApp(self.catalog, settings, self.metrics.text)
-
-    async def load(self, sources: Sequence[ModelSource]) -> None:
-        """Load and warm every model, one after the other; then the service is ready. Raises Setup for the first that fails."""
-        for source in sources:
-            engine = await start_engine(source, self.settings, (self.metrics,))
-            self.catalog.add(engine)
-            log.info("model %s version %s is ready: it runs in the %s", engine.name, engine.version, engine.place.name)
-        self.catalog.complete = True
-
-    async def close(self) -> None:
-        """Stop every engine, once it has answered what it runs."""
-        await asyncio.gather(*(engine.stop() for engine in self.catalog))
 
     def _gauges(self) -> Iterable[Gauge]:
         return [(engine.name, engine.version, engine.batcher.waiting_rows, engine.in_flight) for engine in self.catalog]
-
-
-async def start_engine(source: ModelSource, settings: Settings, observers: Sequence[Observer] = ()) -> Engine:
-    """One model, loaded and warmed within ``timeouts.load_s``. Raises Setup."""
-    engine_settings = override(settings.engine, source.config.engine, f"[engine] of model {source.name!r}")
-    options = ModelOptions(threads=engine_settings.threads)
-    try:
-        async with asyncio.timeout(settings.timeouts.load_s):
-            pipeline = await asyncio.to_thread(open_pipeline, source, model_options=options)
-            engine = Engine(source.name, source.version, pipeline, engine_settings, observers)
-            await engine.start()
-    except TimeoutError as error:
-        seconds = settings.timeouts.load_s
-        text = f"{source.path} was not loaded within {seconds:g} s: raise timeouts.load_s or make it smaller"
-        raise Setup("broken_model", text) from error
-    return engine
 
 
 def serve(paths: Iterable[Path], name: str | None, settings: Settings) -> int:
@@ -97,7 +65,7 @@ async def _serve(sources: Sequence[ModelSource], settings: Settings) -> int:
     with listen(settings.host, settings.http.port) as listening:
         server = HttpServer(service.http, settings, listening)
         serving = asyncio.ensure_future(server.serve_until_stopped())
-        loading = asyncio.ensure_future(service.load(sources))
+        loading = asyncio.ensure_future(service.loader.start(sources))
         try:
             await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
@@ -108,7 +76,7 @@ async def _serve(sources: Sequence[ModelSource], settings: Settings) -> int:
             loading.cancel()
             server.should_exit = True
             await asyncio.wait({serving})
-            await service.close()
+            await service.loader.close()
     return 0
 
 

@@ -224,6 +224,11 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
     ),
     # -- load and time
     "queue_full": (Busy, "The model's queue is full.", "Try again after `Retry-After` seconds."),
+    "being_changed": (
+        Busy,
+        "The model is being loaded or unloaded at this moment.",
+        "Try again after `Retry-After` seconds.",
+    ),
     "not_ready": (
         Unavailable,
         "The model is loading, or the server is starting or stopping.",

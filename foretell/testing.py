@@ -157,7 +157,7 @@ class InProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._runner.run(self.service.close())
+        self._runner.run(self.service.loader.close())
         self._runner.close()
 
     def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Response:
@@ -171,7 +171,7 @@ class InProcess:
 
     async def _start(self) -> None:
         self.service = Service(self.settings)
-        engine = Engine(self.name, "1", self.pipeline, self.settings.engine, (self.service.metrics,))
+        engine = Engine(self.name, "1", self.pipeline, self.settings.engine, self.service.loader.observers)
         await engine.start()
         self.service.catalog.add(engine)
         self.service.catalog.complete = True

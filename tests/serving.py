@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,14 +177,16 @@ def sleep(seconds: float, *headers: str, **more: object) -> bytes:
 
 
 @contextmanager
-def serving(folder: Path, *flags: str, models: dict[str, str] = MODELS) -> Iterator[Served]:
-    """A server of its own process over ``models``; ``slow`` has room for one row in its queue."""
-    paths = []
+def serving(
+    folder: Path, *flags: str, models: dict[str, str] = MODELS, paths: Sequence[str | Path] = ()
+) -> Iterator[Served]:
+    """A server of its own process over ``models``, whose code is written to ``folder``, and over what is at ``paths``."""
+    sources = [str(path) for path in paths]
     for name, code in models.items():
         (folder / f"{name}.py").write_text("import time\nimport foretell\n" + code)
-        paths.append(f"{folder / name}.py:model")
+        sources.append(f"{folder / name}.py:model")
     log = folder / "log.txt"
-    line = [sys.executable, "-m", "foretell", "serve", *paths, "--http-port", "0", *flags]
+    line = [sys.executable, "-m", "foretell", "serve", *sources, "--http-port", "0", *flags]
     with (
         log.open("w") as errors,
         subprocess.Popen(

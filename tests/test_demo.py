@@ -1,3 +1,4 @@
+import re
 import shlex
 import shutil
 import subprocess
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from foretell import demo
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 
 def test_the_demo_answers_every_question_in_words_and_exits_0(capfd: pytest.CaptureFixture[str]) -> None:
@@ -21,7 +24,7 @@ def test_the_demo_answers_every_question_in_words_and_exits_0(capfd: pytest.Capt
     assert said.count("$ curl ") == len(demo.QUESTIONS)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@needs_curl
 def test_every_curl_line_works_when_it_is_pasted_in_any_folder(tmp_path: Path) -> None:
     with demo.serving() as address:
         for question in demo.QUESTIONS:
@@ -29,6 +32,20 @@ def test_every_curl_line_works_when_it_is_pasted_in_any_folder(tmp_path: Path) -
             answer = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, check=True, text=True)
             assert '"predictions":[{' in answer.stdout
             assert f'"model_name":"{question.model}"' in answer.stdout
+
+
+@needs_curl
+def test_every_curl_line_of_the_first_five_minutes_is_answered_as_the_page_says() -> None:
+    root = Path(__file__).parent.parent
+    blocks = re.findall(r"```sh\n(.*?)```", (root / "docs" / "start.md").read_text(), re.DOTALL)
+    lines = [block for block in blocks if "curl " in block]
+    assert len(lines) == 6
+    with demo.serving() as address:
+        for line in lines:
+            script = line.replace(demo.BY_HAND, address)
+            answer = subprocess.run(script, shell=True, cwd=root, capture_output=True, check=True, text=True)
+            expected = '"code":"bad_image"' if "README.md" in line else '"model_name":'
+            assert expected in answer.stdout, line
 
 
 def test_the_printed_way_to_call_foretell_calls_it() -> None:

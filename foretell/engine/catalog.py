@@ -7,27 +7,38 @@ from foretell.errors import Missing, Unavailable
 
 
 class Catalog:
-    """Engines by name and version; ``watch`` tells a mode of every engine that becomes ready."""
+    """Engines by name and version; ``watch`` tells a mode of every change."""
 
     def __init__(self) -> None:
         self.complete = False  # whether everything that the server was started with is ready
         self._models: dict[str, dict[str, Engine]] = {}
-        self._watchers: list[Callable[[Engine], None]] = []
+        self._watchers: list[Callable[[], None]] = []
 
     def __iter__(self) -> Iterator[Engine]:
         return (engine for versions in self._models.values() for engine in versions.values())
 
-    def watch(self, opened: Callable[[Engine], None]) -> None:
-        """Have ``opened`` called with every engine that is there and every one that comes."""
-        self._watchers.append(opened)
-        for engine in self:
-            opened(engine)
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have ``changed`` called now, and whenever an engine comes or goes."""
+        self._watchers.append(changed)
+        changed()
 
     def add(self, engine: Engine) -> None:
         """Serve an engine that has been started."""
         self._models.setdefault(engine.name, {})[engine.version] = engine
-        for opened in self._watchers:
-            opened(engine)
+        self._tell()
+
+    def remove(self, name: str, version: str) -> Engine:
+        """Serve an engine no longer; what it has accepted is still its own to answer. Raises Missing."""
+        engine = self.find(name, version)
+        del self._models[name][version]
+        if not self._models[name]:
+            del self._models[name]
+        self._tell()
+        return engine
+
+    def _tell(self) -> None:
+        for changed in self._watchers:
+            changed()
 
     def versions(self, name: str) -> list[str]:
         """The versions of a model that are served, oldest first. Raises Missing."""

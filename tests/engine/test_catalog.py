@@ -45,9 +45,13 @@ def test_a_model_that_is_not_ready_is_unavailable() -> None:
         catalog.find("m")
 
 
-def test_a_watcher_is_told_of_what_is_there_and_of_what_comes() -> None:
-    catalog, seen = Catalog(), list[str]()
+def test_a_watcher_is_told_at_once_and_of_every_change() -> None:
+    catalog, seen = Catalog(), list[int]()
+    catalog.watch(lambda: seen.append(len(list(catalog))))
     catalog.add(engine_of("1"))
-    catalog.watch(lambda engine: seen.append(engine.version))
     catalog.add(engine_of("2"))
-    assert seen == ["1", "2"]
+    catalog.remove("m", "1")
+    catalog.remove("m", "2")
+    assert seen == [0, 1, 2, 1, 0]
+    with pytest.raises(Missing):
+        catalog.find("m")

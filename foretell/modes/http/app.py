@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 from foretell.engine.catalog import Catalog
-from foretell.engine.engine import Engine
 from foretell.errors import Cancelled, ForetellError
 from foretell.modes.http.heads import LOOPBACK, Heads, check_body, check_host, too_large
 from foretell.modes.http.pages import Pages
@@ -40,17 +39,20 @@ class HttpApp:
         self.doors: dict[bytes, Door] = {}
         self.pages = Pages(catalog, metrics)
         self.draining = False
-        catalog.watch(self.open)
+        catalog.watch(self.open_doors)
 
-    def open(self, engine: Engine) -> None:
-        """Open the doors of an engine that is ready; the newest version also answers without its number."""
-        tensors, rows = TensorDoor(engine), RowDoor(engine)
-        name = engine.name.encode()
-        version = b"/versions/" + engine.version.encode()
-        newest = self.catalog.versions(engine.name)[-1] == engine.version
-        for path in (version, b"") if newest else (version,):
-            self.doors[b"/v2/models/%b%b/infer" % (name, path)] = tensors
-            self.doors[b"/predict/%b%b" % (name, path)] = rows
+    def open_doors(self) -> None:
+        """The doors of all engines; the newest version of a model also answers without its number."""
+        doors: dict[bytes, Door] = {}
+        for engine in self.catalog:
+            tensors, rows = TensorDoor(engine), RowDoor(engine)
+            name = engine.name.encode()
+            version = b"/versions/" + engine.version.encode()
+            newest = self.catalog.versions(engine.name)[-1] == engine.version
+            for path in (version, b"") if newest else (version,):
+                doors[b"/v2/models/%b%b/infer" % (name, path)] = tensors
+                doors[b"/predict/%b%b" % (name, path)] = rows
+        self.doors = doors
 
     def drain(self) -> None:
         """Turn unready and close connections after their next answer; what comes is still answered."""

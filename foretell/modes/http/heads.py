@@ -1,5 +1,6 @@
 """What the headers of a request say to a door: looked through once, checked before the body is read."""
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -8,6 +9,7 @@ from foretell.modes.http.status import Headers
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_MARK = 256
+_LOOPBACK_HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 
 
@@ -73,9 +75,7 @@ def is_json(content_type: bytes) -> bool:
 @lru_cache(maxsize=64)
 def is_loopback(host: bytes) -> bool:
     """Whether a Host header names this machine's loopback, with or without a port."""
-    text = host.decode("latin-1").lower()
-    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
-    return name in LOOPBACK
+    return _LOOPBACK_HOST.fullmatch(host) is not None
 
 
 def too_large(most_bytes: int, got: int) -> TooLarge:

@@ -19,11 +19,11 @@ from foretell.engine.engine import Engine
 from foretell.errors import Invalid, Unsupported
 from foretell.modes.http.numbers import NotFinite, spell_out, to_array
 from foretell.request import Request
-from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec, cast
+from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec
 
 JSON = b"application/json"
 _BF16 = Datatype.BF16.numpy
-_BOOLEANS = {"true": "1", "false": "0"}
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class Base64(msgspec.Struct):
@@ -55,6 +55,9 @@ class RowDoor:
         media = content_type.partition(b";")[0].strip().lower() or JSON
         inputs = self._reader(media)(body)
         if not self.signature.rows:
+            counts = {name: len(array) for name, array in inputs.items()}
+            if set(counts.values()) != {1}:
+                raise Invalid("wrong_rows", f"this model takes one row a request, got {counts}", expected=1, got=counts)
             inputs = {name: array[0] for name, array in inputs.items()}
         return Request(inputs, received, received + total_s, mode="http")
 
@@ -120,11 +123,11 @@ class RowDoor:
             if len(row) != len(header):
                 text = f"row {number} has {len(row)} cells, the header names {len(header)} columns"
                 raise Invalid("bad_row", text, row=number, expected=len(header), got=len(row))
-        cells = dict(zip(header, zip(*rows, strict=True), strict=False)) if rows else {}
-        unknown = set(header) - {column.spec.name for column in self.columns}
-        if unknown or len(cells) < len(self.columns):
-            names = ", ".join(column.spec.name for column in self.columns)
-            raise Invalid("bad_row", f"the CSV needs a header line and rows with exactly the columns {names}", expected=names)
+        names = [column.spec.name for column in self.columns]
+        if sorted(header) != sorted(names) or not rows:
+            text = f"the CSV needs a header line and rows with exactly the columns {', '.join(names)}, each once"
+            raise Invalid("bad_row", text, expected=names)
+        cells = dict(zip(header, zip(*rows, strict=True), strict=True))
         return {column.spec.name: column.parse(cells[column.spec.name]) for column in self.columns}
 
     def _stack(self, rows: Sequence[Any]) -> dict[str, Array]:
@@ -156,18 +159,21 @@ class _Column:
         """CSV cells, one a row; an empty cell of a float column is NaN. Raises Invalid."""
         if self.spec.dtype is Datatype.BYTES:
             return _bytes_array(cells, self.spec)
-        if self.spec.dtype is Datatype.BOOL:
-            cells = [_BOOLEANS.get(cell.strip().lower(), cell) for cell in cells]
-        numbers = np.empty(len(cells), dtype=np.int64 if self.spec.dtype.is_integer else np.float64)
+        read = _cell_reader(self.spec.dtype)
+        values = []
         for row, cell in enumerate(cells):
             try:
-                numbers[row] = int(cell) if self.spec.dtype.is_integer else float(cell.strip() or "nan")
-            except (ValueError, OverflowError) as error:
-                text = f"row {row}: {cell[:40]!r} in column {self.spec.name!r} is not a {self.spec.dtype} number"
+                values.append(read(cell))
+            except (ValueError, KeyError) as error:
+                text = f"row {row}: {cell[:40]!r} in column {self.spec.name!r} is not a {self.spec.dtype}"
                 raise Invalid("bad_row", text, row=row, input=self.spec.name) from error
-        if self.spec.dtype is Datatype.BOOL:
-            return numbers.astype(np.bool_)
-        return cast(numbers, self.spec.dtype, self.spec.name, rounding=True)
+        return to_array(values, self.spec.dtype, self.spec.name)
+
+
+def _cell_reader(dtype: Datatype) -> Callable[[str], float]:
+    if dtype is Datatype.BOOL:
+        return lambda cell: _BOOLEANS[cell.strip().lower()]
+    return int if dtype.is_integer else lambda cell: float(cell.strip() or "nan")
 
 
 def _kind_of(spec: TensorSpec) -> Any:

@@ -113,13 +113,13 @@ def read_tensor(tensor: InferInput) -> Array:
     shape = tensor.shape
     if (array.ndim != 1 and list(array.shape) != shape) or array.size != _count(shape, name):
         got = f"{array.size} values" if array.ndim == 1 else f"nested arrays of shape {show_shape(array.shape)}"
-        text = f"input {name!r} declares the shape {show_shape(shape[:16])}, but its data holds {got}"
-        raise Invalid("wrong_shape", text, input=name, expected=show_shape(shape[:16]), got=list(array.shape))
+        text = f"input {name!r} declares the shape {_shown(shape)}, but its data holds {got}"
+        raise Invalid("wrong_shape", text, input=name, expected=_shown(shape), got=list(array.shape))
     try:
         return array.reshape(shape)
     except (ValueError, OverflowError) as error:  # no values in axes too long for any array: [0, 2**63]
-        text = f"input {name!r} declares the shape {show_shape(shape[:16])}, which no array can have"
-        raise Invalid("wrong_shape", text, input=name, got=show_shape(shape[:16])) from error
+        text = f"input {name!r} declares the shape {_shown(shape)}, which no array can have"
+        raise Invalid("wrong_shape", text, input=name, got=_shown(shape)) from error
 
 
 def write_tensor(name: str, array: Array) -> bytes:
@@ -147,10 +147,14 @@ def _decode_body(body: bytes) -> InferBody:
         raise Invalid("invalid_json", f"the body is not valid JSON: {error}") from error
 
 
+def _shown(shape: list[int]) -> str:
+    return show_shape(shape[:16])[:200]
+
+
 def _count(shape: list[int], name: str) -> int:
     if len(shape) > 32 or any(size < 0 for size in shape):
-        text = f"input {name!r} declares the shape {show_shape(shape[:16])}: send at most 32 sizes, none of them negative"
-        raise Invalid("wrong_shape", text, input=name, got=show_shape(shape[:16]))
+        text = f"input {name!r} declares the shape {_shown(shape)}: send at most 32 sizes, none of them negative"
+        raise Invalid("wrong_shape", text, input=name, got=_shown(shape))
     return prod(shape)
 
 

@@ -1,0 +1,102 @@
+"""The table of statuses: complete, and every row of it the answer to a real request."""
+
+import logging
+
+import orjson
+import pytest
+
+from foretell.errors import CODES, Busy, Cancelled, ForetellError, Kind, Setup, WrongVerb
+from foretell.modes.http.status import STATUS, refusal, unexpected
+from tests.serving import Served, double, eventually, infer, post, sleep
+
+BAD = post("/v2/models/double/infer", "{")
+ROWS: list[tuple[str, bytes, int, str, dict[bytes, bytes]]] = [
+    ("malformed JSON", BAD, 400, "invalid_json", {}),
+    ("wrong name", infer("double", "z", [1, 2], shape=[1, 2]), 400, "unknown_input", {}),
+    ("wrong datatype", infer("double", "x", ["a", "b"], shape=[1, 2], datatype="BYTES"), 400, "wrong_dtype", {}),
+    ("wrong shape", infer("double", "x", [1], shape=[1, 1]), 400, "wrong_shape", {}),
+    ("foreign host", double().replace(b"localhost", b"example.com"), 403, "foreign_host", {}),
+    ("unknown model", infer("z", "x", [1], shape=[1]), 404, "unknown_model", {}),
+    ("unknown version", double().replace(b"double/", b"double/versions/9/"), 404, "unknown_version", {}),
+    ("unknown route", post("/z", ""), 404, "unknown_route", {}),
+    ("wrong verb", post("/v2/models/double/infer", "", verb="PUT"), 405, "wrong_verb", {b"allow": b"POST"}),
+    ("wrong verb on a page", post("/v2", "", verb="POST"), 405, "wrong_verb", {b"allow": b"GET, HEAD"}),
+    ("large body", post("/v2/models/double/infer", b" " * 1_000_001), 413, "body_too_large", {}),
+    ("large headers", double("h: " + "v" * 70_000), 431, "headers_too_large", {b"connection": b"close"}),
+    ("content type", post("/v2/models/double/infer", "a=b", kind="application/x-www-form-urlencoded"), 415, "unsupported_content_type", {}),
+    ("encoding", double("content-encoding: gzip"), 415, "unsupported_encoding", {}),
+    ("deadline", sleep(0.2, parameters={"timeout": 20_000}), 504, "deadline_passed", {}),
+    ("the model raised", infer("double", "x", [-666, 1], shape=[1, 2]), 500, "model_failed", {}),
+]
+
+
+def test_every_kind_has_a_status() -> None:
+    assert set(STATUS) == set(Kind)
+
+
+@pytest.mark.parametrize("way", ["lane", "asgi"])
+@pytest.mark.parametrize(("request_", "status", "code", "headers"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_each_row_of_the_table_is_a_real_answer(
+    request_: bytes, status: int, code: str, headers: dict[bytes, bytes], way: str, lane_server: Served, asgi_server: Served
+) -> None:
+    answer = {"lane": lane_server, "asgi": asgi_server}[way].ask(request_)
+    assert (answer.status, answer.code) == (status, code)
+    assert headers.items() <= dict(answer.headers).items()
+    assert answer.header(b"content-type") == b"application/json"
+    assert set(answer.json()) >= {"error", "code"}
+    assert code in CODES
+
+
+@pytest.mark.parametrize("way", ["lane", "asgi"])
+def test_a_full_queue_is_429_with_the_time_to_wait(way: str, lane_server: Served, asgi_server: Served) -> None:
+    served = {"lane": lane_server, "asgi": asgi_server}[way]
+    wires = [served.wire() for _ in range(6)]
+    for wire in wires:
+        wire.send(sleep(0.3))
+    answers = [wire.read() for wire in wires]
+    for wire in wires:
+        wire.socket.close()
+    refused = [answer for answer in answers if answer.status == 429]
+    assert {answer.status for answer in answers} == {200, 429}
+    assert {(answer.code, answer.header(b"retry-after")) for answer in refused} == {("queue_full", b"1")}
+
+
+def test_what_failed_has_an_id_that_the_log_has_too(lane_server: Served) -> None:
+    answer = lane_server.ask(infer("double", "x", [-666, 1], "x-request-id: find-me", shape=[1, 2]))
+    told = answer.json()
+    assert set(told) == {"error", "code", "error_id"}
+    assert b"secret" not in answer.body
+    assert eventually(lambda: told["error_id"] in lane_server.log.read_text())
+    line = next(line for line in lane_server.log.read_text().splitlines() if told["error_id"] in line)
+    assert "find-me" in line
+    assert "the secret is in" in lane_server.log.read_text()
+
+
+def test_a_mistake_is_told_by_its_id_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "foretell"):
+        answer = refusal(unexpected(ZeroDivisionError("/etc/passwd")))
+    assert answer.status == 500
+    assert b"passwd" not in answer.body
+    assert orjson.loads(answer.body)["error_id"] == vars(caplog.records[0])["error_id"]
+
+
+def test_a_refusal_of_the_operator_is_not_told_to_a_caller() -> None:
+    answer = refusal(Setup("missing_file", "/home/x/model.onnx is not there"))
+    assert answer.status == 500
+    assert b"/home" not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("error", "header"),
+    [
+        (Busy("queue_full", "full", retry_after_s=0.2), (b"retry-after", b"1")),
+        (Busy("queue_full", "full", retry_after_s=2.1), (b"retry-after", b"3")),
+        (WrongVerb("wrong_verb", "no", allow="GET"), (b"allow", b"GET")),
+    ],
+)
+def test_some_refusals_carry_a_header(error: ForetellError, header: tuple[bytes, bytes]) -> None:
+    assert header in refusal(error).headers
+
+
+def test_a_client_that_is_gone_has_a_status_for_the_log() -> None:
+    assert refusal(Cancelled("cancelled", "gone")).status == 499
