@@ -35,8 +35,9 @@ docs: $(VENV)/.dev ## write the generated pages of docs/ anew
 	@$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.dev ## measure requests/s over HTTP and rows/s over files
-	@$(BIN)/python benchmarks/http.py
+	@$(BIN)/python benchmarks/serve.py
 	@$(BIN)/python benchmarks/predict.py
+	@$(BIN)/python benchmarks/footprint.py
 
 models: $(VENV)/.examples ## train the two example models again
 	@$(BIN)/python examples/threat/train.py

@@ -21,4 +21,11 @@ def asgi_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
+@pytest.fixture(scope="session")
+def hostile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A real server with its default limits, for what is large."""
+    with serving(tmp_path_factory.mktemp("hostile")) as served:
+        yield served
+
+
 LIMITS = ("--engine-queue-rows", "4", "--http-keep-alive-s", "1", "--http-max-request-bytes", "1000000")

@@ -160,26 +160,24 @@ def post(path: str, body: bytes | str, *headers: str, kind: str | None = "applic
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 
 
-def infer(model: str, name: str, data: object, *headers: str, shape: list[int], datatype: str = "FP32", **more: object) -> bytes:
+def infer(model: str, name: str, data: object, *headers: str, shape: list[int], datatype: str = "FP32", **more: Any) -> bytes:
     """An infer request with one input."""
     body = {"inputs": [{"name": name, "shape": shape, "datatype": datatype, "data": data}], **more}
     return post(f"/v2/models/{model}/infer", orjson.dumps(body), *headers)
 
 
-def double(*headers: str, x: float = 1.0, **more: object) -> bytes:
+def double(*headers: str, x: float = 1.0, **more: Any) -> bytes:
     """A good request to the quick model: the answer to ``x`` is ``2 x + 1`` and ``x + 2``."""
     return infer("double", "x", [x, 2.0], *headers, shape=[1, 2], **more)
 
 
-def sleep(seconds: float, *headers: str, **more: object) -> bytes:
+def sleep(seconds: float, *headers: str, **more: Any) -> bytes:
     """A good request to the model that sleeps in its thread."""
     return infer("slow", "seconds", [seconds], *headers, shape=[1], **more)
 
 
 @contextmanager
-def serving(
-    folder: Path, *flags: str, models: dict[str, str] = MODELS, paths: Sequence[str | Path] = ()
-) -> Iterator[Served]:
+def serving(folder: Path, *flags: str, models: dict[str, str] = MODELS, paths: Sequence[str | Path] = ()) -> Iterator[Served]:
     """A server of its own process over ``models``, whose code is written to ``folder``, and over what is at ``paths``."""
     sources = [str(path) for path in paths]
     for name, code in models.items():

@@ -86,7 +86,7 @@ def test_neighbours_in_one_batch_are_not_touched_by_each_others_fate() -> None:
     seen = RecordingObserver()
 
     async def main() -> list[Arrays | BaseException]:
-        engine = await started(pipeline, seen, clock=clock)
+        engine = await started(pipeline, seen, clock=clock, max_wait_s=0.01)  # so that all are in the queue at once
         requests = [
             request_of(1),
             Request({"x": np.zeros((1, 3), np.float32)}, 1000.0),

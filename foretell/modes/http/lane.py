@@ -85,6 +85,7 @@ class FastLane(HttpToolsProtocol):
         self.collecting = False
         self.in_headers = False
         self.header_bytes = 0
+        self.arrived = 0
         self.idle_since = time.monotonic()
         self.idle_timer: TimerHandle | None = self.loop.call_later(self.timeout_keep_alive, self._close_idle)
         self.stamp: tuple[Headers, bytes] = ([], b"")
@@ -96,7 +97,9 @@ class FastLane(HttpToolsProtocol):
         if self.hung_up:
             return
         headers = self.headers
-        self._unset_keepalive_if_required()
+        self.arrived = len(data)
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except HttpParserUpgrade:
@@ -127,8 +130,9 @@ class FastLane(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.in_headers = False
-        size = sum([len(name) + len(value) + 4 for name, value in self.headers], len(self.url))
-        self._count_header_bytes(size - self.header_bytes)
+        if self.header_bytes + self.arrived > self.http.most_header_bytes:  # perhaps: what came may hold the body too
+            size = sum([len(name) + len(value) + 4 for name, value in self.headers], len(self.url))
+            self._count_header_bytes(size - self.header_bytes)
         if self.hung_up or self.transport.is_closing():
             raise ConnectionAbortedError("what comes behind a last answer is not read")
         door = self.doors.get(self.url)

@@ -91,6 +91,8 @@ def _decoder(datatype: Datatype, depth: int) -> msgspec.json.Decoder[Any]:
 
 def _depth(raw: bytes | memoryview, name: str) -> int:
     """How many arrays the data opens with."""
+    if len(raw) > 1 and raw[0] == ord("[") and raw[1] in b"-0123456789":
+        return 1
     depth = 0
     for byte in bytes(raw[:256]):
         if byte == ord("["):
@@ -120,8 +122,8 @@ def _narrow(wide: NDArray[np.float64], datatype: Datatype, name: str) -> Array:
     """FP64 in a float datatype; a finite value that would become an infinity is refused."""
     if datatype is Datatype.FP64:
         return wide
-    if datatype is Datatype.FP32 and np.vdot(wide, wide) < _FP32_SQUARED:  # a cheap proof that all are in range; no warnings
-        return wide.astype(np.float32)
+    if datatype is Datatype.FP32 and np.vdot(wide, wide) < _FP32_SQUARED:
+        return wide.astype(np.float32)  # a cheap proof that every value is in range, and no warnings
     with np.errstate(over="ignore"):
         narrow = wide.astype(datatype.numpy)
     lost = np.isfinite(wide) & ~np.isfinite(narrow)

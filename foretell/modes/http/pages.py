@@ -2,6 +2,7 @@
 
 import html
 import json
+import shlex
 from collections.abc import Awaitable, Callable, MutableMapping
 from importlib.metadata import version
 from importlib.resources import files
@@ -17,13 +18,15 @@ from foretell.engine.catalog import Catalog
 from foretell.engine.engine import Engine
 from foretell.errors import ForetellError, Invalid, Missing, Unavailable, WrongVerb
 from foretell.modes.http.rows import example_row
-from foretell.tensors import Datatype, TensorSpec, show_shape
+from foretell.tensors import Datatype, Signature, TensorSpec, show_shape
 
 SECURE = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+LONGEST_EXAMPLE = 1000
 
 
 class Pages:
@@ -61,6 +64,8 @@ class Pages:
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
         """Raises ForetellError for every refusal, so that one place answers them all."""
+        if b"%2f" in scope["raw_path"].lower():  # a slash in a name would be one of the path when it is decoded
+            raise Missing("unknown_route", "there is nothing at this path: see /docs")
         try:
             await self.router({**scope, "app": self}, receive, send)
         except HTTPException as error:
@@ -139,30 +144,44 @@ def example_curl(engine: Engine, base: str) -> str:
     url = f"{base}/predict/{engine.name}"
     if len(inputs) == 1 and inputs[0].dtype is Datatype.BYTES and not inputs[0].shape:
         return f"curl -H 'content-type: image/png' --data-binary @image.png {url}"
-    row = json.dumps(example_row(engine.pipeline.signature))
+    row = json.dumps(example_row(engine.pipeline.signature), ensure_ascii=False)
     row = row if len(row) < 400 else row[:380] + " ...}"
-    return f"curl -H 'content-type: application/json' -d '{row}' {url}"
+    return f"curl -H 'content-type: application/json' -d {shlex.quote(row)} {url}"
 
 
 def _card(engine: Engine, base: str) -> str:
-    def table(title: str, specs: tuple[TensorSpec, ...]) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(spec.name)}</td><td>{spec.dtype}</td><td>{show_shape(spec.shape)}</td></tr>"
-            for spec in specs
-        )
-        return f"<table><caption>{title}</caption><tr><th>name</th><th>datatype</th><th>shape of a row</th></tr>{rows}</table>"
-
     signature = engine.pipeline.signature
-    media = "image" if " image/png" in example_curl(engine, base) else "json"
-    row = html.escape(json.dumps(example_row(signature), indent=1))
     name = html.escape(engine.name)
-    field = "<input type=file accept='image/*'>" if media == "image" else f"<textarea rows=8 spellcheck=false>{row}</textarea>"
+    curl = example_curl(engine, base)
     return (
-        f"<section><h2>{name} <small>version {html.escape(engine.version)}</small></h2>"
-        f"{table('takes', signature.inputs)}{table('gives', signature.outputs)}"
-        f"<p>From a shell:</p><pre>{html.escape(example_curl(engine, base))}</pre>"
-        f"<form data-url='/predict/{name}' data-kind='{media}'><label>Try it {field}</label><button>Ask</button>"
-        "<output></output></form></section>"
+        f"<section id='{name}'><h2>{name} <small>version {html.escape(engine.version)}</small></h2><div class='halves'>"
+        f"<div>{_table('Takes', signature.inputs)}{_table('Gives', signature.outputs)}</div>"
+        f"{_form(name, signature, takes_image=' image/png' in curl)}</div>"
+        f"<h3>From a shell</h3><pre>{html.escape(curl)}</pre></section>"
+    )
+
+
+def _table(title: str, specs: tuple[TensorSpec, ...]) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(spec.name)}</td><td>{spec.dtype}</td>"
+        f"<td>{show_shape(spec.shape) if spec.shape else 'one value'}</td></tr>"
+        for spec in specs
+    )
+    head = "<tr><th>name</th><th>datatype</th><th>in a row</th></tr>"
+    return f"<h3>{title}</h3><div class='scrolls'><table>{head}{rows}</table></div>"
+
+
+def _form(name: str, signature: Signature, *, takes_image: bool) -> str:
+    field = "<input type=file accept='image/*'>"
+    if not takes_image:
+        row = json.dumps(example_row(signature), indent=2, ensure_ascii=False)
+        row = row if len(row) < LONGEST_EXAMPLE else json.dumps(example_row(signature), ensure_ascii=False)
+        lines = min(16, row.count("\n") + 1 + len(row) // 400)
+        field = f"<textarea rows={lines} spellcheck=false aria-label='a row'>{html.escape(row)}</textarea>"
+    kind = "image" if takes_image else "json"
+    return (
+        f"<form data-url='/predict/{name}' data-kind='{kind}'><h3>Try it</h3>{field}<button>Ask</button>"
+        "<p class='note' role='status'></p><output></output></form>"
     )
 
 

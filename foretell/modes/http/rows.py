@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from foretell.engine.engine import Engine
-from foretell.errors import Invalid, Unsupported
+from foretell.errors import Invalid, Setup, Unsupported
 from foretell.modes.http.numbers import NotFinite, spell_out, to_array
 from foretell.request import Request
 from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec
@@ -43,7 +43,11 @@ class RowDoor:
         self.columns = [_Column(spec) for spec in self.signature.inputs]
         fields = [(f"f{index}", column.kind) for index, column in enumerate(self.columns)]
         names = {f"f{index}": column.spec.name for index, column in enumerate(self.columns)}
-        row: Any = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True)
+        try:
+            row: Any = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True)
+        except ValueError as error:
+            text = f"an input of model {engine.name!r} has a quote, a backslash or a control character in its name: rename it"
+            raise Setup("broken_pipeline", text) from error
         self._one = msgspec.json.Decoder(row)
         self._many = msgspec.json.Decoder(list[row])
         bare: Any = self.columns[0].kind

@@ -152,7 +152,7 @@ def _shown(shape: list[int]) -> str:
 
 
 def _count(shape: list[int], name: str) -> int:
-    if len(shape) > 32 or any(size < 0 for size in shape):
+    if len(shape) > 32 or min(shape, default=0) < 0:
         text = f"input {name!r} declares the shape {_shown(shape)}: send at most 32 sizes, none of them negative"
         raise Invalid("wrong_shape", text, input=name, got=_shown(shape))
     return prod(shape)

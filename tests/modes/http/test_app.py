@@ -40,7 +40,9 @@ def part(body: bytes, *, more: bool) -> dict[str, Any]:
 
 def test_a_body_in_parts_is_one_body() -> None:
     with InProcess(Pipeline(FakeBackend())) as client:
-        start, body = call(client, "/v2/models/m/infer", [part(GOOD[:9], more=True), part(b"", more=True), part(GOOD[9:], more=False)])
+        start, body = call(
+            client, "/v2/models/m/infer", [part(GOOD[:9], more=True), part(b"", more=True), part(GOOD[9:], more=False)]
+        )
     assert start["status"] == 200
     assert orjson.loads(body["body"])["outputs"][0]["data"] == [3.0, 5.0]
 

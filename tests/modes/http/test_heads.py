@@ -8,7 +8,14 @@ from foretell.modes.http.heads import Heads, check_body, check_host, is_json, is
 
 def test_a_request_without_headers_says_nothing() -> None:
     heads = Heads(())
-    assert (heads.length, heads.content_type, heads.encoding, heads.host, heads.odd, heads.marks) == (-1, b"", b"", b"", False, [])
+    assert (heads.length, heads.content_type, heads.encoding, heads.host, heads.odd, heads.marks) == (
+        -1,
+        b"",
+        b"",
+        b"",
+        False,
+        [],
+    )
     assert heads.request_id is None
 
 
@@ -68,7 +75,17 @@ def test_loopback_is_known_by_its_names(host: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", [b"example.com", b"localhost.example.com", b"127.0.0.1.nip.io", b"[::2]", b"[::1].example.com", b"a@localhost", b"\xff", b":80"]
+    "host",
+    [
+        b"example.com",
+        b"localhost.example.com",
+        b"127.0.0.1.nip.io",
+        b"[::2]",
+        b"[::1].example.com",
+        b"a@localhost",
+        b"\xff",
+        b":80",
+    ],
 )
 def test_a_foreign_host_is_refused(host: bytes) -> None:
     assert not is_loopback(host)

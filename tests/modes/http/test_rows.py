@@ -87,7 +87,9 @@ def test_bytes_that_are_no_text_are_base64_objects_both_ways() -> None:
     assert predictions(ask(pipeline, json.dumps(row))) == [back(row)]
 
 
-@pytest.mark.parametrize(("kind", "body"), [("text/plain", "a\nb"), ("image/png", "a\nb"), ("application/octet-stream", "a\nb")])
+@pytest.mark.parametrize(
+    ("kind", "body"), [("text/plain", "a\nb"), ("image/png", "a\nb"), ("application/octet-stream", "a\nb")]
+)
 def test_one_text_or_image_is_one_row(kind: str, body: str) -> None:
     assert predictions(ask(echo(TensorSpec("x", Datatype.BYTES)), body, kind)) == [{"back_x": body}]
 
