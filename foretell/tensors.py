@@ -136,7 +136,7 @@ class Signature:
                 self._refuse_names(arrays)
                 raise AssertionError("unreachable")
             fitted[spec.name] = _fit(spec, array, self.rows)
-        if self.rows and (len(fitted) > 1 or not len(array)):
+        if self.rows:
             _check_row_counts(fitted)
         return fitted
 
@@ -252,11 +252,11 @@ def _check_text(array: Array, name: str) -> None:
 
 
 def _check_row_counts(arrays: Arrays) -> None:
-    first, *others = [len(array) for array in arrays.values()]
-    if others and any(count != first for count in others):
-        counts = {name: len(array) for name, array in arrays.items()}
-        raise Invalid("wrong_rows", f"all inputs need the same number of rows, got {counts}", got=counts)
-    if first == 0:
+    counts = {len(array) for array in arrays.values()}
+    if len(counts) > 1:
+        got = {name: len(array) for name, array in arrays.items()}
+        raise Invalid("wrong_rows", f"all inputs need the same number of rows, got {got}", got=got)
+    if 0 in counts:
         raise Invalid("wrong_rows", "the request has no rows: send at least one", expected="at least 1 row", got=0)
 
 
