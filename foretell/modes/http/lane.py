@@ -10,7 +10,7 @@ from asyncio import Event, TimerHandle
 from collections.abc import Sized
 from typing import Any
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -90,6 +90,7 @@ class FastLane(HttpToolsProtocol):
         self.idle_timer: TimerHandle | None = self.loop.call_later(self.timeout_keep_alive, self._close_idle)
         self.stamp: tuple[Headers, bytes] = ([], b"")
         self.hung_up = False
+        self.offers_upgrade = False
 
     # -- what the parser calls
 
@@ -97,15 +98,15 @@ class FastLane(HttpToolsProtocol):
         if self.hung_up:
             return
         headers = self.headers
-        self.arrived = len(data)
+        self.arrived = len(data) + (self.arrived if self.in_headers else 0)
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
-        except HttpParserUpgrade:
-            pass  # nothing is upgraded to: the request is answered as it is
+        except HttpParserUpgrade as stop:
+            self._read_without_upgrade(data[stop.args[0] :])
         except HttpParserError:
-            self.hang_up(Invalid("invalid_http", "this is not an HTTP/1.1 request that can be read"))
+            self.hang_up(not_http())
         if self.in_headers and self.headers is headers:  # all of it is of headers that have no end yet
             self._count_header_bytes(len(data))
 
@@ -120,6 +121,7 @@ class FastLane(HttpToolsProtocol):
         self.headers = []
         self.header_bytes = 0
         self.in_headers = True
+        self.offers_upgrade = False
         self.expect_100_continue = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -127,14 +129,21 @@ class FastLane(HttpToolsProtocol):
         self.headers.append((name, value))
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == b"upgrade":
+            self.offers_upgrade = True
 
     def on_headers_complete(self) -> None:
         self.in_headers = False
-        if self.header_bytes + self.arrived > self.http.most_header_bytes:  # perhaps: what came may hold the body too
+        if self.arrived > self.http.most_header_bytes:  # perhaps: what came may hold the body too
             size = sum([len(name) + len(value) + 4 for name, value in self.headers], len(self.url))
             self._count_header_bytes(size - self.header_bytes)
         if self.hung_up or self.transport.is_closing():
             raise ConnectionAbortedError("what comes behind a last answer is not read")
+        if self.offers_upgrade:
+            self.offers_upgrade = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+            if self.offers_upgrade:
+                self.collecting = False
+                return
         door = self.doors.get(self.url)
         if door is not None and self._is_idle() and self._fits_lane(door, heads := Heads(self.headers)):
             self.cycle = turn = self.turn
@@ -160,7 +169,8 @@ class FastLane(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if not self.collecting:
-            super().on_message_complete()
+            if not self.offers_upgrade:
+                super().on_message_complete()
             return
         self.collecting = False
         turn, received = self.turn, time.monotonic()
@@ -172,6 +182,22 @@ class FastLane(HttpToolsProtocol):
             turn.reply(None, error)
         except Exception as error:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's 500
             turn.reply(None, unexpected(error))
+
+    def _read_without_upgrade(self, rest: bytes) -> None:
+        """Read a request anew without its offer to upgrade (Java's client makes one): the parser drops the body with it."""
+        try:
+            while self.offers_upgrade:
+                kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+                line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+                data = line + b"".join(kept) + b"\r\n" + rest
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+                try:
+                    self.parser.feed_data(data)
+                except HttpParserUpgrade as stop:
+                    rest = data[stop.args[0] :]
+        except HttpParserError:
+            self.hang_up(not_http())
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self.running = cycle
@@ -279,3 +305,8 @@ class FastLane(HttpToolsProtocol):
         if self.turn.entry is not None:
             self.turn.door.engine.cancel(self.turn.entry)
             self.turn.entry = None
+
+
+def not_http() -> Invalid:
+    """The refusal of what no parser can make sense of."""
+    return Invalid("invalid_http", "this is not an HTTP/1.1 request that can be read")

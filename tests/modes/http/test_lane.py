@@ -195,6 +195,30 @@ def test_a_request_may_come_byte_by_byte(lane_server: Served) -> None:
         assert wire.read().comparable() == lane_server.ask(request).comparable()
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_an_offer_to_upgrade_is_passed_over(protocol: str, lane_server: Served, asgi_server: Served) -> None:
+    offer = double("connection: Upgrade, HTTP2-Settings", f"upgrade: {protocol}", "http2-settings: AAA")
+    cut = len(offer) - 10
+    for served in (lane_server, asgi_server):
+        expected = served.ask(double()).comparable()
+        with served.wire() as wire:
+            wire.send(offer[:cut])
+            wire.send(offer[cut:] + offer * 50 + double())
+            assert [wire.read().comparable() for _ in range(52)] == [expected] * 52
+
+
+def test_headers_in_pieces_are_counted_together(lane_server: Served) -> None:
+    with lane_server.wire() as wire:
+        for piece in (
+            b"POST /v2/models/double/infer HTTP/1.1\r\nhost: localhost\r\na: ",
+            b"v" * 40_000 + b"\r\nb: ",
+            b"v" * 40_000,
+        ):
+            wire.send(piece)
+        wire.send(b"\r\ncontent-length: 0\r\n\r\n")
+        assert wire.read().status == 431
+
+
 def test_headers_behind_a_large_body_in_one_read_are_not_counted_with_it(lane_server: Served) -> None:
     large = post("/v2/models/double/infer", b" " * 200_000 + b"{")
     second = double()
