@@ -1,6 +1,8 @@
 """The only file that knows every room: settings and paths become engines, observers and modes that run together."""
 
 import asyncio
+import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -18,6 +20,8 @@ from foretell.observe.metrics import Gauge, Metrics
 from foretell.repository import ModelSource, find_models
 from foretell.settings import Settings
 from foretell.tensors import Signature
+
+log = logging.getLogger("foretell")
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,19 @@ async def _serve(sources: Sequence[ModelSource], settings: Settings) -> int:
             loading.cancel()
             server.should_exit = True
             await asyncio.wait({serving})
-            await service.loader.close()
+            await _close(service, settings.timeouts.shutdown_s)
     return 0
+
+
+async def _close(service: Service, within_s: float) -> None:
+    """Close every model; one that still runs after that time is left behind, since nothing can stop a thread."""
+    try:
+        async with asyncio.timeout(within_s):
+            await service.loader.close()
+    except TimeoutError:
+        log.warning("a model still runs after %g s: it is left behind", within_s)
+        sys.stdout.flush()
+        os._exit(0)
 
 
 async def _check(sources: Sequence[ModelSource], settings: Settings) -> list[Checked]:

@@ -74,6 +74,9 @@ class Engine:
             self.batcher.submit_nowait(journey)
         except ForetellError as error:
             journey.fail(error)
+        except BaseException as error:  # a mistake of ours: told to the observers, then to the mode
+            self.conclude(journey.passage, _told(error))
+            raise
         return journey
 
     def cancel(self, journey: Entry) -> None:
@@ -178,5 +181,6 @@ class _Journey(Entry):
             self.reply(outputs, None)
 
     def fail(self, error: ForetellError) -> None:
+        self.wanted = False
         self.engine.conclude(self.passage, error)
         self.reply(None, error)

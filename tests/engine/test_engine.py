@@ -187,3 +187,28 @@ def test_stopping_closes_the_model_and_refuses_what_comes() -> None:
         assert refused.value.code == "not_ready"
 
     asyncio.run(main())
+
+
+def test_a_refused_request_can_not_be_cancelled_too() -> None:
+    async def main() -> None:
+        seen = RecordingObserver()
+        engine = await started(Pipeline(FakeBackend()), seen)
+        engine.batcher.close()
+        engine.cancel(engine.infer_nowait(request_of(1), lambda outputs, error: None))
+        assert seen.codes == ["not_ready"]
+        assert engine.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_a_mistake_of_ours_is_told_to_observers_and_raised() -> None:
+    async def main() -> None:
+        seen = RecordingObserver()
+        engine = await started(Pipeline(FakeBackend()), seen)
+        nonsense: Any = {"x": 3}
+        with pytest.raises(AttributeError):
+            await engine.infer(Request(nonsense, 0.0))
+        assert seen.codes == ["internal"]
+        assert engine.in_flight == 0
+
+    asyncio.run(main())
