@@ -1,11 +1,15 @@
 """validate -> preprocess -> forward -> postprocess: defined once, and what every mode runs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
 
 from foretell.backends import Backend
 from foretell.errors import Broken, ForetellError, Invalid, Setup
 from foretell.steps import Function, Specs, Step
-from foretell.tensors import Arrays, Signature, TensorSpec
+from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec, cast
+
+_ENCODED = np.frompyfunc(lambda item: item.encode() if isinstance(item, str) else item, 1, 1)
 
 
 class Pipeline:
@@ -13,7 +17,8 @@ class Pipeline:
 
     ``signature`` is what a client sees: derived from the model's signature backwards through ``preprocess`` and
     forwards through ``postprocess``. A plain function may stand in for a step. Raises Setup ``broken_pipeline`` when the
-    steps and the model do not fit together.
+    steps and the model do not fit together. ``labels`` are the names of an output's classes, by output: clients that ask for a
+    classification are told them.
     """
 
     def __init__(
@@ -21,8 +26,10 @@ class Pipeline:
         model: Backend,
         preprocess: Iterable[Step | Callable[[Arrays], Arrays]] = (),
         postprocess: Iterable[Step | Callable[[Arrays], Arrays]] = (),
+        labels: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.model = model
+        self.labels = dict(labels or {})
         self.preprocess = tuple(map(_as_step, preprocess))
         self.postprocess = tuple(map(_as_step, postprocess))
         self.signature = _public_signature(model.signature, self.preprocess, self.postprocess)
@@ -43,8 +50,9 @@ class Pipeline:
         """Postprocess one caller's share of the model's outputs."""
         return _run(self.postprocess, outputs) if self.postprocess else outputs
 
-    def __call__(self, inputs: Arrays) -> Arrays:
-        features = self.prepare(inputs)
+    def __call__(self, inputs: object) -> Arrays:
+        """The answer to one caller. Lists may stand for arrays, and with one input its bare value for the mapping."""
+        features = self.prepare(_as_arrays(inputs, self.signature))
         try:
             outputs = self.model.forward(features)
         except ForetellError:
@@ -52,6 +60,12 @@ class Pipeline:
         except Exception as error:
             raise Broken("model_failed", "the model raised an error on this input") from error
         return self.finish(outputs)
+
+    def close(self) -> None:
+        """Free what the model holds. Harmless when it holds nothing, or is closed already."""
+        close = getattr(self.model, "close", None)  # a user's own class may have nothing to close
+        if close is not None:
+            close()
 
     def _fit_model(self, features: Arrays) -> Arrays:
         try:
@@ -72,7 +86,34 @@ def _run(steps: Sequence[Step], arrays: Arrays) -> Arrays:
             raise
         except Exception as error:
             raise Broken("step_failed", "a step of the pipeline raised an error on this input") from error
+        if not isinstance(arrays, Mapping):
+            raise Broken("step_failed", f"a step of the pipeline gave {type(arrays).__name__}, not arrays by name")
     return arrays
+
+
+def _as_arrays(inputs: object, signature: Signature) -> Arrays:
+    """What a Python caller gave, as arrays by name; lists are read as the datatype that the input has. Raises Invalid."""
+    if not isinstance(inputs, Mapping):
+        if len(signature.inputs) != 1:
+            names = ", ".join(spec.name for spec in signature.inputs)
+            raise Invalid("missing_input", f"this pipeline takes {names}: give a mapping of these names to arrays")
+        inputs = {signature.inputs[0].name: inputs}
+    specs = {spec.name: spec for spec in signature.inputs}
+    return {name: _as_array(value, specs.get(name), name) for name, value in inputs.items()}
+
+
+def _as_array(value: object, spec: TensorSpec | None, name: str) -> Array:
+    if isinstance(value, np.ndarray) or spec is None:
+        return np.asarray(value)
+    try:
+        if spec.dtype is Datatype.BYTES:
+            encoded: Array = _ENCODED(np.array(value, dtype=object))
+            return encoded
+        return cast(np.array(value), spec.dtype, name, rounding=True)
+    except ValueError as error:
+        raise Invalid(
+            "wrong_shape", f"the rows of input {name!r} differ in shape: the model takes {spec}", input=name
+        ) from error
 
 
 def _public_signature(model: Signature, before: Sequence[Step], after: Sequence[Step]) -> Signature:

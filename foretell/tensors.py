@@ -179,6 +179,8 @@ def cast(array: Array, dtype: Datatype, name: str, *, rounding: bool = False) ->
     if (array.dtype.kind in "OSU") != (dtype is Datatype.BYTES) or (array.dtype.kind == "b") != (dtype is Datatype.BOOL):
         raise _wrong_dtype(array, dtype, name)
     loses = array.dtype.kind in "iu" and array.dtype.itemsize == 8 and dtype.is_float  # numpy calls INT64 to FP64 safe
+    if dtype is Datatype.BYTES and array.dtype.kind == "U":
+        return np.strings.encode(array.astype(np.str_), "utf-8").astype(np.object_)
     if dtype is Datatype.BYTES or (not loses and np.can_cast(array.dtype, want, "safe")):
         return array.astype(want)
     with np.errstate(all="ignore"):
@@ -190,7 +192,8 @@ def cast(array: Array, dtype: Datatype, name: str, *, rounding: bool = False) ->
         value = array[tuple(index)]
         raise Invalid(
             "lossy_value",
-            f"input {name!r}: the value {value!s} at index {index} cannot be held in {dtype} without loss",
+            f"input {name!r}: the value {value!s} at index {index} cannot be held in {dtype} without loss: "
+            f"round it first if that is meant, in numpy with .astype({str(want)!r})",
             input=name,
             index=index,
             expected=str(dtype),

@@ -145,7 +145,10 @@ class Response:
 
 @dataclass
 class InProcess:
-    """The whole HTTP application over pipelines, without a socket or a process: ``with InProcess(pipeline) as client``."""
+    """The whole HTTP application over a pipeline, without a socket or a process: ``with InProcess(pipeline) as client``.
+
+    The pipeline is the caller's: it stays open for the next test.
+    """
 
     pipeline: Pipeline
     name: str = "m"
@@ -157,7 +160,7 @@ class InProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._runner.run(self.service.loader.close())
+        self._runner.run(self._halt())
         self._runner.close()
 
     def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Response:
@@ -168,6 +171,10 @@ class InProcess:
         """The JSON answer of the row door to a row (an object) or a list of rows."""
         body = json.dumps(rows).encode()
         return self.request("POST", f"/predict/{self.name}", body, {"content-type": "application/json"}).json()
+
+    async def _halt(self) -> None:
+        for engine in self.service.catalog:
+            await engine.halt()
 
     async def _start(self) -> None:
         self.service = Service(self.settings)

@@ -45,7 +45,9 @@ class Entry:
         """Take the features that are to be computed: ``count`` rows, due at ``deadline`` (monotonic seconds)."""
         self.rows = rows
         self.count = passage.rows = count
-        self.size = sum([array.nbytes for array in rows.values()])
+        self.size = 0
+        for array in rows.values():
+            self.size += array.nbytes
         self.deadline = deadline
         self.passage = passage
         self.wanted = True
@@ -168,23 +170,23 @@ class Batcher:
         """The oldest entries that can share one call: the same shapes, and at most ``most_rows`` together."""
         now = self.clock()
         batch: list[Entry] = []
-        rows = 0
+        rows = size = 0
         while self.waiting:
             entry = self.waiting[0]
             if entry.deadline <= now:
                 self._settle(self._pop(), _late(entry, "in the queue", now))
                 continue
-            if batch and (rows + entry.count > self.most_rows or not self._alike(batch[0], entry)):
+            if batch and (rows + entry.count > self.most_rows or not (self._one_shape or _alike(batch[0], entry))):
                 break
-            batch.append(self._pop())
+            batch.append(self.waiting.popleft())
             rows += entry.count
+            size += entry.size
+        self.waiting_rows -= rows
+        self.waiting_bytes -= size
         for entry in batch:
             entry.passage.started = now
             entry.passage.batch_rows = rows
         return batch
-
-    def _alike(self, first: Entry, second: Entry) -> bool:
-        return self._one_shape or all(array.shape[1:] == second.rows[name].shape[1:] for name, array in first.rows.items())
 
     def _compute(self, batch: list[Entry]) -> list[Outcome]:
         """One outcome for each entry; runs where the model is placed. When a shared call raises, each is run alone."""
@@ -267,6 +269,11 @@ class Batcher:
                 entry.fail(outcome)
             else:
                 entry.answer(outcome)
+
+
+def _alike(first: Entry, second: Entry) -> bool:
+    """Whether two entries' rows have the same shapes."""
+    return all(array.shape[1:] == second.rows[name].shape[1:] for name, array in first.rows.items())
 
 
 def _split(outputs: Arrays, batch: list[Entry]) -> list[Outcome]:

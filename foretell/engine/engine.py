@@ -105,15 +105,19 @@ class Engine:
             except Exception:
                 log.exception("an observer failed")
 
-    async def stop(self) -> None:
-        """Refuse what waits, let what runs end, and close the model. Harmless when not started."""
+    async def halt(self) -> None:
+        """Refuse what waits and let what runs end; the pipeline stays open. Harmless when not started."""
         if self.ready:
             self.ready = False
             self.batcher.close()
             while self.batcher.running:
                 await asyncio.sleep(0.005)
             self.place.close()
-        self.pipeline.model.close()
+
+    async def stop(self) -> None:
+        """Halt, and close the pipeline."""
+        await self.halt()
+        self.pipeline.close()
 
     async def _infer_on_loop(self, request: Request) -> Arrays:
         """``infer`` with quick steps: the awaiting form of ``infer_nowait``."""

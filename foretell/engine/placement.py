@@ -54,14 +54,19 @@ class Threaded:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What warming a model showed: seconds of its first and of a usual forward of one row; None if none could be made."""
+    """What warming a model showed: seconds of its first and of a usual forward of one row.
+
+    ``forward_s`` is None when every made-up row was refused; ``refusal`` is then the model's own last word.
+    """
 
     first_s: float
     forward_s: float | None
+    refusal: str | None = None
 
 
 def warm_up(model: Backend, most_rows: int) -> WarmUp:
     """Run the model on made-up rows, alone and in its largest batch, before the first caller waits for it."""
+    refusal = None
     for length in UNKNOWN_LENGTHS:
         try:
             first_s = _timed(model, made_up_rows(model.signature, 1, length))
@@ -73,8 +78,9 @@ def warm_up(model: Backend, most_rows: int) -> WarmUp:
                 _timed(model, made_up_rows(model.signature, most_rows, length))
             return WarmUp(first_s, statistics.median(times))
         except Exception as error:  # noqa: BLE001 - a made-up row may be one that this model cannot take
-            log.debug("warm-up rows of length %d were refused: %r", length, error)
-    return WarmUp(0.0, None)
+            refusal = f"{type(error).__name__}: {error}"[:500]
+    log.warning("the model refuses every made-up row, and could not be warmed up: %s", refusal)
+    return WarmUp(0.0, None, refusal)
 
 
 def choose_place(warm: WarmUp, inline_below_us: float) -> Inline | Threaded:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import numpy as np
+import pytest
 
 from foretell.engine.batcher import Outcome
 from foretell.engine.placement import Inline, Threaded, WarmUp, choose_place, made_up_rows, warm_up
@@ -36,11 +37,14 @@ def test_warming_up_tries_longer_rows_when_short_ones_are_refused() -> None:
     assert warm_up(FakeBackend(at_least_30, any_length), 4).forward_s is not None
 
 
-def test_a_model_that_refuses_every_made_up_row_is_reported_as_unmeasured() -> None:
+def test_a_model_that_refuses_every_made_up_row_is_reported_as_unmeasured_with_its_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def never(inputs: Arrays) -> Arrays:
-        raise ValueError
+        raise ValueError("not that")
 
-    assert warm_up(FakeBackend(never), 4) == WarmUp(0.0, None)
+    assert warm_up(FakeBackend(never), 4) == WarmUp(0.0, None, "ValueError: not that")
+    assert "not that" in caplog.text
 
 
 def test_made_up_rows_conform_to_the_signature() -> None:

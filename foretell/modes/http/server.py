@@ -1,6 +1,7 @@
 """Listens, and stops as it should: uvicorn with the fast lane, its signals and its draining."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,8 @@ from foretell.errors import Setup
 from foretell.modes.http.app import HttpApp
 from foretell.modes.http.lane import FastLane
 from foretell.settings import Settings
+
+log = logging.getLogger("foretell")
 
 
 class HttpServer(uvicorn.Server):
@@ -51,6 +54,7 @@ class HttpServer(uvicorn.Server):
         if self._stopping:
             os._exit(1)
         self._stopping = True
+        log.info("stopping: requests are taken for another %g s, then those in flight are answered", grace_s)
         self.app.drain()
         asyncio.get_running_loop().call_later(grace_s, setattr, self, "should_exit", True)
 
