@@ -6,10 +6,15 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 
 VENV := .venv
 BIN := $(VENV)/bin
+STUBS := foretell/modes/grpc/stubs
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Clients that cannot live in one environment: each has its own, made by make clients.
+CLIENT_VENVS := .venv-clients
+CLIENTS := $(patsubst tests/clients/%_roundtrip.py,%,$(wildcard tests/clients/*_roundtrip.py))
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench models clean
+.PHONY: help demo test clients check format docs bench models clean
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +24,9 @@ demo: $(VENV)/.demo ## serve two real models, ask them, print the answers
 
 test: $(VENV)/.dev ## run all tests
 	@$(BIN)/python -m pytest
+
+clients: $(VENV)/.dev $(CLIENTS:%=$(CLIENT_VENVS)/%/.made) ## have the clients of kserve, MLServer and TensorFlow Serving ask (2.4 GB)
+	@$(BIN)/python -m pytest tests/clients -rA
 
 check: $(VENV)/.dev ## format, lint, types, layers, docs
 	@$(BIN)/ruff format --check .
@@ -38,19 +46,32 @@ bench: $(VENV)/.dev ## measure requests/s over HTTP and rows/s over files
 	@$(BIN)/python benchmarks/serve.py
 	@$(BIN)/python benchmarks/predict.py
 	@$(BIN)/python benchmarks/footprint.py
+	@$(BIN)/python benchmarks/codecs.py
 
 models: $(VENV)/.examples ## train the two example models again
 	@$(BIN)/python examples/threat/train.py
 	@$(BIN)/python examples/digits/train.py
 
+stubs: $(VENV)/.stubs ## generate the gRPC messages from their .proto files again
+	@$(VENV)/stubs/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $(STUBS)/*.proto
+	@sed -i 's/^from google.protobuf import descriptor_pool as/from foretell.modes.grpc.stubs import pool as/' $(STUBS)/*_pb2.py
+
 clean: ## remove .venv and what tools left behind
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(VENV) $(CLIENT_VENVS) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo "foretell needs Python 3.11 or newer, and '$(or $(PYTHON),python3)' is not: install it, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -m venv $(VENV) \
 		|| { echo "$(PYTHON) cannot make a virtual environment: on Debian and Ubuntu, apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@touch $@
+
+$(CLIENT_VENVS)/%/.made: tests/clients/%.txt
+	@echo "installing $* into $(CLIENT_VENVS)/$* ..."
+	@"$(PYTHON)" -m venv --clear $(CLIENT_VENVS)/$*
+	@$(CLIENT_VENVS)/$*/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	@test ! -e tests/clients/$*.without-dependencies.txt || $(CLIENT_VENVS)/$*/bin/python -m pip \
+		--disable-pip-version-check --quiet install --no-deps --requirement tests/clients/$*.without-dependencies.txt
 	@touch $@
 
 # An editable install: a change of the code needs no new one, a change of pyproject.toml does.
@@ -68,3 +89,9 @@ $(VENV)/.examples: $(VENV)/.made pyproject.toml
 	@echo "installing foretell and what the examples train with into $(VENV) ..."
 	@$(PIP) install --editable '.[examples]'
 	@touch $@ $(VENV)/.demo
+
+# In an environment of its own, and pinned: the oldest compiler of which the runtimes that pyproject.toml allows take the output.
+$(VENV)/.stubs: $(VENV)/.made
+	@"$(PYTHON)" -m venv $(VENV)/stubs
+	@$(VENV)/stubs/bin/python -m pip --disable-pip-version-check --quiet install grpcio-tools==1.74.0
+	@touch $@

@@ -119,7 +119,7 @@ def _about(section: str) -> list[str]:
 
 
 def _settings_row(key: Key) -> str:
-    flag = f"`{key.flag}`" + (f" / `--no-{key.flag[2:]}`" if key.type is bool else "")
+    flag = "none: a secret" if key.secret else f"`{key.flag}`" + (f" / `--no-{key.flag[2:]}`" if key.type is bool else "")
     verb = "" if key.verb == "serve" else f" of `foretell {key.verb}`"
     return f"| `{key.name}` | {flag}{verb} | `{key.env}` | `{key.shown_default}` | {key.help} | {key.expected} |"
 

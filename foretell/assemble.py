@@ -5,57 +5,78 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from foretell.engine.catalog import Catalog
 from foretell.engine.loader import Loader, start_engine
 from foretell.errors import Setup
+from foretell.model_folder import ModelSource
 from foretell.modes.http.app import HttpApp
+from foretell.modes.http.hosts import HostRoutes
 from foretell.modes.http.server import HttpServer, listen
 from foretell.observe.metrics import Gauge, Metrics
-from foretell.repository import ModelSource, find_models
+from foretell.plugins import needs_extra
+from foretell.repository import Repository, find_models
 from foretell.settings import Settings
 from foretell.tensors import Signature
+
+if TYPE_CHECKING:
+    from foretell.modes.grpc.server import GrpcServer
 
 log = logging.getLogger("foretell")
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One model that was loaded and warmed, as ``foretell serve --check`` shows it."""
+    """One model that was loaded and warmed, as ``foretell serve --check`` shows it. ``refusal``: why it could not be warmed."""
 
     name: str
     version: str
     signature: Signature
     placement: str
     warm_up_s: float
+    refusal: str | None = None
 
 
 class Service:
     """The catalog of models, with its loader, the observers, and the HTTP application around it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, environ: Mapping[str, str] = MappingProxyType({})) -> None:
         self.settings = settings
         self.catalog = Catalog()
         self.metrics = Metrics(self._gauges)
         self.loader = Loader(self.catalog, settings, (self.metrics,))
-        self.http = HttpApp(self.catalog, settings, self.metrics.text)
+        self.http = HttpApp(
+            self.catalog,
+            settings,
+            self.metrics.text,
+            statistics=self.metrics.statistics,
+            loader=self.loader,
+            hosts=HostRoutes.of(environ),
+        )
 
     def _gauges(self) -> Iterable[Gauge]:
         return [(engine.name, engine.version, engine.batcher.waiting_rows, engine.in_flight) for engine in self.catalog]
 
 
-def serve(paths: Iterable[Path], name: str | None, settings: Settings) -> int:
-    """Serve models over HTTP until a signal; gives the exit code. Raises Setup when it cannot start."""
-    sources = find_models(paths, name)
-    if not sources:
+def serve(
+    paths: Iterable[Path], name: str | None, settings: Settings, environ: Mapping[str, str] = MappingProxyType({})
+) -> int:
+    """Serve models until a signal; gives the exit code. ``environ`` is where hosting platforms name their routes.
+
+    Raises Setup when it cannot start.
+    """
+    repository = Repository(paths, name)
+    if not repository.models():
         raise Setup("missing_file", "there are no models in the folders that were named: see docs/start.md for the layout")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(sources, settings))
+        return runner.run(_serve(repository, settings, environ))
 
 
 def check(paths: Iterable[Path], name: str | None, settings: Settings) -> list[Checked]:
@@ -63,23 +84,32 @@ def check(paths: Iterable[Path], name: str | None, settings: Settings) -> list[C
     return asyncio.run(_check(find_models(paths, name), settings))
 
 
-async def _serve(sources: Sequence[ModelSource], settings: Settings) -> int:
-    service = Service(settings)
+async def _serve(repository: Repository, settings: Settings, environ: Mapping[str, str]) -> int:
+    service = Service(settings, environ)
     started = time.monotonic()
     with listen(settings.host, settings.http.port) as listening:
         server = HttpServer(service.http, settings, listening)
+        grpc = _grpc_server(service)
+        addresses = [f"http://{_shown(settings.host)}:{listening.getsockname()[1]}"]
+        if grpc is not None:
+            addresses.append(f"gRPC {_shown(settings.host)}:{await grpc.start()}")
+            server.also_stopping.append(grpc.stop)
         serving = asyncio.ensure_future(server.serve_until_stopped())
-        loading = asyncio.ensure_future(service.loader.start(sources))
+        loading = asyncio.ensure_future(service.loader.start(repository))
         try:
             await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
                 loading.result()
-                _announce(service, settings.host, listening.getsockname()[1], time.monotonic() - started)
+                if grpc is not None:
+                    grpc.health.changed()
+                _announce(service, addresses, time.monotonic() - started)
             await serving
         finally:
             loading.cancel()
             server.should_exit = True
             await asyncio.wait({serving})
+            if grpc is not None:
+                await grpc.wait_stopped()
             await _close(service, settings.timeouts.shutdown_s)
     return 0
 
@@ -99,16 +129,28 @@ async def _check(sources: Sequence[ModelSource], settings: Settings) -> list[Che
     checked = []
     for source in sources:
         engine = await start_engine(source, settings)
-        checked.append(Checked(engine.name, engine.version, engine.pipeline.signature, engine.place.name, engine.warm.first_s))
+        warm, signature = engine.warm, engine.pipeline.signature
+        checked.append(Checked(engine.name, engine.version, signature, engine.place.name, warm.first_s, warm.refusal))
         await engine.stop()
     return checked
 
 
-def _announce(service: Service, host: str, port: int, seconds: float) -> None:
+def _grpc_server(service: Service) -> "GrpcServer | None":
+    """The gRPC server, if it has a port. Raises Setup ``missing_extra``."""
+    if service.settings.grpc.port < 0:
+        return None
+    with needs_extra("serving over gRPC", "grpc"):
+        from foretell.modes.grpc.server import GrpcServer
+    return GrpcServer(service.catalog, service.loader, service.metrics.statistics, service.settings)
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _announce(service: Service, addresses: Sequence[str], seconds: float) -> None:
     """The line that says that all is ready, and where."""
     models = ", ".join(f"{engine.name} ({engine.version})" for engine in service.catalog)
-    shown = f"[{host}]" if ":" in host else host
-    sys.stdout.write(
-        f"ready  http://{shown}:{port}  models: {models}  ({seconds:.2f} s; page for people: http://{shown}:{port}/docs)\n"
-    )
+    where = "  ".join(addresses)
+    sys.stdout.write(f"ready  {where}  models: {models}  ({seconds:.2f} s; page for people: {addresses[0]}/docs)\n")
     sys.stdout.flush()

@@ -1,6 +1,7 @@
-"""The command line: four verbs, each of which imports what it needs when it is called."""
+"""The command line: five verbs, each of which imports what it needs when it is called."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from foretell.settings import Settings
 
 SOME_ROWS_FAILED = 3
-COMMON = ("host", "http.port", "log.level")
-TITLES = {"http": "HTTP", "engine": "Batching and queues, for each model", "timeouts": "Longest times"}
+COMMON = ("host", "http.port", "grpc.port", "log.level")
+TITLES = {"http": "HTTP", "grpc": "gRPC", "engine": "Batching and queues, for each model", "timeouts": "Longest times"}
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -51,7 +52,7 @@ class Verbs(click.Group):
             raise
         except ForetellError as error:
             _show_trace(ctx)
-            raise Refusal(error.message, f"{CODES[error.code][2]} [{error.code}]") from error
+            raise Refusal(error.message, f"{_cure(error.code)} [{error.code}]") from error
         except Exception as error:
             _show_trace(ctx)
             raise Refusal(f"a mistake of its own: {error!r}", "Add --log-level debug to see where, and report it.") from error
@@ -71,6 +72,20 @@ class Sectioned(click.Command):
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+class Predicting(Sectioned):
+    """``foretell predict``, for whom a second file without its flag is the target."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            _, more, _ = self.make_parser(ctx).parse_args(given)
+            if len(more) == 1:
+                raise click.UsageError(f"to write the answers to {more[0]}: -o {more[0]}", ctx) from error
+            raise
 
 
 def _note_level(ctx: click.Context, parameter: click.Parameter, level: str | None) -> str | None:
@@ -94,8 +109,8 @@ class Flag(click.Option):
 
 
 def flags_of(verb: str) -> list[click.Parameter]:
-    """One flag for each setting of a verb; every verb has ``--log-level``."""
-    return [Flag(key) for key in walk() if key.verb == verb or key.name == "log.level"]
+    """One flag for each setting of a verb, but for secrets; every verb has ``--log-level``."""
+    return [Flag(key) for key in walk() if (key.verb == verb and not key.secret) or key.name == "log.level"]
 
 
 @click.group(
@@ -112,6 +127,7 @@ def cli() -> None:
       foretell serve model.onnx
       foretell predict model.onnx rows.csv -o answers.csv
       foretell inspect model.onnx
+      foretell ask http://127.0.0.1:8000 model rows.json
       foretell demo
     """
 
@@ -156,10 +172,10 @@ def serve(
 
         show_checked(assembly.check(sources, name, settings))
         return
-    raise click.exceptions.Exit(assembly.serve(sources, name, settings))
+    raise click.exceptions.Exit(assembly.serve(sources, name, settings, os.environ))
 
 
-@cli.command(cls=Sectioned, params=flags_of("predict"), short_help="Answer the rows of a file.")
+@cli.command(cls=Predicting, params=flags_of("predict"), short_help="Answer the rows of a file.")
 @click.argument("model", metavar="MODEL")
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "target", metavar="OUT", type=click.Path(path_type=Path), required=True, help="File to write.")
@@ -219,6 +235,42 @@ def inspect(path: str, as_json: bool, **flags: object) -> None:
         show_models(models)
 
 
+@cli.command(cls=Sectioned, params=flags_of("ask"), short_help="Ask a server.")
+@click.argument("url", metavar="URL")
+@click.argument("model", metavar="MODEL")
+@click.argument("source", metavar="IN", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, on a terminal too.")
+@click.option("--model-version", metavar="VERSION", help="A version or a label of the model.  [default: the newest]")
+@click.option("--content-type", metavar="TYPE", help="What IN is, as text/csv.  [default: seen from its name and bytes]")
+@click.option(
+    "--timeout-s",
+    metavar="X",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    help="Longest time in all.  [default: 60]",
+)
+@click.option("--key-file", metavar="FILE", type=click.File("r"), help="File that holds the key to send.")
+def ask(url: str, model: str, source: Path, as_json: bool, timeout_s: float, **options: Any) -> None:
+    """Ask a server for the predictions of MODEL on what IN holds, and print them: a table on a terminal, else JSON.
+
+    IN is rows as .json, .ndjson or .csv, or one image or text; - reads standard input.
+
+    \b
+      foretell ask http://127.0.0.1:8000 digits seven.png
+      foretell ask http://127.0.0.1:8000 threat rows.csv --json
+    """
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError(f"URL is like http://127.0.0.1:8000, not {url!r}", click.get_current_context())
+    key_file, version, media_type = (options.pop(name) for name in ("key_file", "model_version", "content_type"))
+    _settings(None, options)
+    from foretell.ask import Question, ask_server, show
+
+    with click.open_file(str(source), "rb") as file:
+        question = Question(model, file.read(), source.name, media_type, version)
+    key = key_file.read().strip() if key_file else None
+    show(ask_server(url, question, key, timeout_s), as_json=as_json or not sys.stdout.isatty())
+
+
 @cli.command(cls=Sectioned, params=flags_of("demo"), short_help="See two real models at work.")
 def demo(**flags: object) -> None:
     """Serve two real models, ask them, and print the answers with the curl lines that repeat it.
@@ -235,6 +287,11 @@ def demo(**flags: object) -> None:
 def main() -> None:
     """The ``foretell`` command."""
     cli.main(prog_name="foretell")
+
+
+def _cure(code: str) -> str:
+    """What to do about an error; a server that is newer than this command may have codes of its own."""
+    return CODES[code][2] if code in CODES else "See the errors in the server's documentation."
 
 
 def _settings(config: Path | None, flags: Mapping[str, object]) -> "tuple[Settings, dict[str, str]]":
@@ -266,6 +323,6 @@ def _show_trace(ctx: click.Context) -> None:
 
 def _suggest(verb: str, verbs: list[str]) -> str:
     """A model's path without a verb means ``serve``, most likely."""
-    if "." in verb or "/" in verb:
+    if "." in verb or "/" in verb or Path(verb).exists():
         return f": did you mean `foretell serve {verb}`?"
     return did_you_mean(verb, verbs)

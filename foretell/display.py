@@ -13,8 +13,9 @@ from rich.text import Text
 
 from foretell.backends import describe
 from foretell.engine.placement import choose_place, warm_up
+from foretell.model_folder import ModelSource
 from foretell.observe.logs import escape
-from foretell.repository import ModelSource, find_models, open_pipeline
+from foretell.repository import find_models, open_pipeline
 from foretell.settings import EngineSettings
 from foretell.steps import Function, Step
 from foretell.tensors import TensorSpec
@@ -25,24 +26,33 @@ if TYPE_CHECKING:
 
 WIDTH_WHEN_PIPED = 160
 MOST_CHARS_OF_AN_OPTION = 60
-WHERE = {"inline": "event loop", "thread": "model's own thread"}
+NOT_MEASURED = "not measured"
+WHERE = {"inline": "in the event loop", "thread": "in a thread of its own"}
 
 
 def show_checked(models: "Iterable[Checked]") -> None:
     """A table of models that are ready to be served."""
-    table = _table("model", "version", "takes", "gives", "runs in", "warm-up")
+    table = _table("model", "version", "takes", "gives", "runs", "warm-up")
+    refused = []
     for model in models:
         takes, gives = (_lines(specs, model.signature.rows) for specs in (model.signature.inputs, model.signature.outputs))
-        _add(table, model.name, model.version, takes, gives, model.placement, show_time(model.warm_up_s))
-    _console().print(table)
+        warm = show_time(model.warm_up_s) if model.refusal is None else NOT_MEASURED
+        _add(table, model.name, model.version, takes, gives, WHERE[model.placement], warm)
+        refused += [] if model.refusal is None else [f"{model.name} {_refused(model.refusal)}"]
+    console = _console()
+    console.print(table)
+    for text in refused:
+        console.print(Text(escape(text)), soft_wrap=True)
 
 
 def show_report(report: "Report") -> None:
     """One line on standard error on what became of a file, and one on its bad rows if there were any."""
     speed = f"{show_time(report.seconds)}, {report.rows_per_s:,.0f} rows/s"
-    print(f"{_rows(report.rows)} answered in {speed}: {escape(str(report.target))}", file=sys.stderr)
+    shown = "standard output" if str(report.target) == "-" else escape(str(report.target))
+    print(f"{_rows(report.rows)} answered in {speed}: {shown}", file=sys.stderr)
     if report.failed:
-        print(f"{_rows(report.failed)} could not be answered: {escape(str(report.errors))} says why", file=sys.stderr)
+        why = "the lines above say why" if report.errors is None else f"{escape(str(report.errors))} says why"
+        print(f"{_rows(report.failed)} could not be answered: {why}", file=sys.stderr)
 
 
 def inspect_models(path: str) -> list[dict[str, Any]]:
@@ -55,6 +65,8 @@ def show_models(models: Sequence[Mapping[str, Any]]) -> None:
     console = _console()
     for facts in models:
         console.print(Text(escape(f"{facts['name']}  version {facts['version']}"), style="bold"))
+        if facts["description"]:
+            console.print(Text(escape(facts["description"])), soft_wrap=True)
         table = _table("", "name", "datatype", "shape")
         for label, specs in (("takes", facts["inputs"]), ("gives", facts["outputs"])):
             for place, spec in enumerate(specs):
@@ -98,6 +110,7 @@ def _inspect(source: ModelSource) -> dict[str, Any]:
     facts = {
         "name": source.name,
         "version": source.version,
+        "description": source.config.description,
         "path": source.path,
         "bytes": file.stat().st_size if file.is_file() else None,
         "facts": dict(describe(pipeline.model)),
@@ -107,12 +120,13 @@ def _inspect(source: ModelSource) -> dict[str, Any]:
         "preprocess": [describe_step(step) for step in pipeline.preprocess],
         "postprocess": [describe_step(step) for step in pipeline.postprocess],
         "load_ms": load_s * 1e3,
-        "warm_up_ms": warm.first_s * 1e3,
+        "warm_up_ms": None if warm.forward_s is None else warm.first_s * 1e3,
         "forward_ms": None if warm.forward_s is None else warm.forward_s * 1e3,
+        "refusal": warm.refusal,
         "placement": place.name,
     }
     place.close()
-    pipeline.model.close()
+    pipeline.close()
     return facts
 
 
@@ -150,13 +164,19 @@ def _lines(specs: Iterable[TensorSpec], rows: bool) -> str:
 
 def _remarks(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     size = "" if facts["bytes"] is None else f", {show_bytes(facts['bytes'])}"
-    forward = "cannot be measured: it refuses made-up rows"
+    loading, where = show_time(facts["load_ms"] / 1e3), WHERE[facts["placement"]]
+    forward = f"{where}; {_refused(facts['refusal'])}"
     if facts["forward_ms"] is not None:
-        forward = f"{show_time(facts['forward_ms'] / 1e3)} a row, in the {WHERE[facts['placement']]}"
+        forward = f"{where}, {show_time(facts['forward_ms'] / 1e3)} a row"
+        loading += f", and {show_time(facts['warm_up_ms'] / 1e3)} to warm up"
     remarks = [("file", facts["path"] + size), *((label, text) for label, text in facts["facts"].items() if label != "size")]
     remarks += [("before", step) for step in facts["preprocess"]] + [("after", step) for step in facts["postprocess"]]
-    remarks.append(("loading", f"{show_time(facts['load_ms'] / 1e3)}, and {show_time(facts['warm_up_ms'] / 1e3)} to warm up"))
-    return [*remarks, ("forward", forward)]
+    return [*remarks, ("loading", loading), ("forward", forward)]
+
+
+def _refused(reason: str | None) -> str:
+    """Why there is no time of a forward."""
+    return f"{NOT_MEASURED}: it refuses made-up rows ({reason})"
 
 
 def _table(*titles: str) -> Table:

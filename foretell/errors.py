@@ -190,6 +190,21 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
         "The Host header names another machine, and the server listens on loopback only.",
         "Call it by 127.0.0.1 or localhost, or serve on an address with `--host`.",
     ),
+    "foreign_origin": (
+        Denied,
+        "A page of another site asked to administer this server.",
+        "Send the request without an `Origin` header, or from a page of this server.",
+    ),
+    "admin_off": (
+        Denied,
+        "Administration over the network is off.",
+        "Set `FORETELL_ADMIN_KEY` on the server, and send it as `authorization: Bearer KEY`.",
+    ),
+    "wrong_key": (
+        Unauthenticated,
+        "The request has no admin key, or a wrong one.",
+        "Send the server's key as `authorization: Bearer KEY`.",
+    ),
     "unknown_model": (
         Missing,
         "No model of that name is served here.",
@@ -199,6 +214,11 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
         Missing,
         "The model is served, but not in that version.",
         "Leave out the version, or use one that the model's metadata lists.",
+    ),
+    "unknown_label": (
+        Missing,
+        "The model is served, but no version of it has that label.",
+        "Use one of the labels that the answer names, or a version's number.",
     ),
     "unknown_route": (Missing, "There is nothing at this path.", "See `/docs` for the routes."),
     "wrong_verb": (WrongVerb, "The path exists, but not with this HTTP verb.", "Use a verb from the `Allow` header."),
@@ -220,7 +240,7 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
     "unsupported_encoding": (
         Unsupported,
         "The body is encoded in a way that is not read here.",
-        "Send the body without `Content-Encoding`.",
+        "Send the body plain, or with `Content-Encoding` gzip or deflate.",
     ),
     # -- load and time
     "queue_full": (Busy, "The model's queue is full.", "Try again after `Retry-After` seconds."),
@@ -235,6 +255,11 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
         "Try again after `Retry-After` seconds.",
     ),
     "deadline_passed": (Late, "The answer could not be given in time.", "Allow more time, or send fewer rows."),
+    "unreachable": (
+        Unavailable,
+        "The client cannot reach the server, or the server hung up before its whole answer came.",
+        "Check the address, and that the server runs: the client has tried again already.",
+    ),
     "cancelled": (
         Cancelled,
         "The caller went away before the answer.",
@@ -257,7 +282,17 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
         "Have the operator check the model's batch axis.",
     ),
     "internal": (Broken, "The server made a mistake.", "Give the error id to the operator: the log has the details."),
+    "foreign_answer": (
+        Broken,
+        "The client got an answer that is not foretell's; its exception is of the class of the answer's status.",
+        "Check the address, and what stands between client and server.",
+    ),
     # -- setting up
+    "untrusted_server": (
+        Setup,
+        "The client does not trust the server's certificate.",
+        "Correct the certificate, or give the client a context that knows its issuer: `Options(tls=...)`.",
+    ),
     "missing_extra": (
         Setup,
         "A package that this feature needs is not installed.",
@@ -267,7 +302,7 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
     "wrong_setting": (
         Setup,
         "A setting has a value that cannot be used.",
-        "Correct the value; docs/settings.md gives each type and limit.",
+        "Correct the value as the message says; docs/settings.md gives each type and limit.",
     ),
     "missing_file": (Setup, "A file that was named does not exist.", "Correct the path."),
     "unknown_format": (
@@ -276,6 +311,11 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
         "Name an .onnx file, a folder of models, or `app.py:pipeline`.",
     ),
     "broken_model": (Setup, "The model file cannot be loaded.", "Export the model again, and check its format."),
+    "broken_code": (
+        Setup,
+        "Python code that was named cannot be run, or what is named in it is not a model.",
+        "Correct the code that the message names.",
+    ),
     "untrusted_model": (
         Setup,
         "The model's format can run any code when it is loaded.",
@@ -289,14 +329,28 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
     "broken_pipeline": (
         Setup,
         "The steps and the model do not fit together, or pipeline.toml cannot be read.",
-        "Correct the step that the message names.",
+        "Correct the key or the step that the message names; docs/steps.md lists every step with its options.",
+    ),
+    "broken_config": (
+        Setup,
+        "A configuration written for another server cannot be read, or does not fit its model.",
+        "Correct the line that the message names.",
+    ),
+    "unsupported_config": (
+        Setup,
+        "A configuration written for another server asks for something that is not done here.",
+        "Do as the message says; docs/repository.md lists what is read.",
     ),
     "wrong_name": (
         Setup,
         "A model's name holds characters that are not allowed, or two models share one.",
         "Rename it, or pass `--name`.",
     ),
-    "wrong_address": (Setup, "The address cannot be listened on.", "Free the port or choose another with `--http-port`."),
+    "wrong_address": (
+        Setup,
+        "The address cannot be listened on.",
+        "Free the port or choose another with `--http-port` or `--grpc-port`.",
+    ),
     "unknown_suffix": (
         Setup,
         "A file of rows or answers has a suffix that is not known.",

@@ -7,7 +7,7 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto that lead to tensors, wit
 
 import mmap
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from foretell.errors import Setup
@@ -112,7 +112,14 @@ def _header(data: Buffer) -> dict[str, str]:
             facts["producer"] = data[slice(*value)].decode("utf-8", "replace")
         elif number == 8 and wire == _BYTES:
             opsets.append(_opset(data, value))
-    return {**facts, "opset": ", ".join(opsets)} if opsets else facts
+    return {**facts, "opset": _show_opsets(opsets)} if opsets else facts
+
+
+def _show_opsets(opsets: Sequence[str]) -> str:
+    """``17 (ai.onnx.ml 3)``: the plain operators' first, and each once, though a file may repeat them."""
+    plain = ", ".join(dict.fromkeys(opset for opset in opsets if " " not in opset))
+    others = ", ".join(dict.fromkeys(opset for opset in opsets if " " in opset))
+    return f"{plain} ({others})" if plain and others else plain or others
 
 
 def _opset(data: Buffer, span: Span) -> str:
@@ -123,7 +130,7 @@ def _opset(data: Buffer, span: Span) -> str:
             domain = data[slice(*value)].decode("utf-8", "replace")
         elif number == 2 and wire == _VARINT:
             version = value[0]
-    return f"{domain} {version}".strip()
+    return str(version) if domain in ("", "ai.onnx") else f"{domain} {version}"
 
 
 def _submessages(data: Buffer, span: Span) -> Iterator[tuple[int, Span]]:

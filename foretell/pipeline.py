@@ -6,7 +6,7 @@ import numpy as np
 
 from foretell.backends import Backend
 from foretell.errors import Broken, ForetellError, Invalid, Setup
-from foretell.steps import Function, Specs, Step
+from foretell.steps import Function, Specs, Step, step_name
 from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec, cast
 
 _ENCODED = np.frompyfunc(lambda item: item.encode() if isinstance(item, str) else item, 1, 1)
@@ -118,29 +118,52 @@ def _as_array(value: object, spec: TensorSpec | None, name: str) -> Array:
 
 def _public_signature(model: Signature, before: Sequence[Step], after: Sequence[Step]) -> Signature:
     wanted: Specs = {spec.name: spec for spec in model.inputs}
-    for step in reversed(before):
-        wanted = step.takes(wanted)
+    for place in reversed(range(len(before))):
+        wanted = _derive(before[place].takes, wanted, f"preprocess number {place + 1}")
     given = wanted
-    for step in before:
-        given = step.gives(given)
-    _check_fit(model.inputs, given)
+    for place, step in enumerate(before, 1):
+        given = _derive(step.gives, given, f"preprocess number {place}")
+    _check_fit(model.inputs, given, before)
     outputs: Specs = {spec.name: spec for spec in model.outputs}
-    for step in after:
-        outputs = step.gives(outputs)
+    for place, step in enumerate(after, 1):
+        outputs = _derive(step.gives, outputs, f"postprocess number {place}")
     return Signature(tuple(wanted.values()), tuple(outputs.values()), model.rows)
 
 
-def _check_fit(wanted: Sequence[TensorSpec], given: Specs) -> None:
+def _derive(derive: Callable[[Specs], Specs], specs: Specs, where: str) -> Specs:
+    """What a step takes or gives; a refusal says which step it is."""
+    try:
+        return derive(specs)
+    except Setup as error:
+        raise Setup(error.code, f"{where}: {error.message}", **error.details) from error
+
+
+def _name_of(step: Step) -> str:
+    return getattr(step.call, "__name__", "a function") if isinstance(step, Function) else repr(step_name(step))
+
+
+def _check_fit(wanted: Sequence[TensorSpec], given: Specs, before: Sequence[Step]) -> None:
     """That what the steps before the model give is what the model takes, no less and no more."""
     gives = ", ".join(map(str, given.values())) or "nothing"
+    takes = ", ".join(map(str, wanted))
     if set(given) != {spec.name for spec in wanted}:
-        takes = ", ".join(map(str, wanted))
-        raise Setup("broken_pipeline", f"the model takes {takes}, but its steps give {gives}: add or correct a step")
+        raise Setup("broken_pipeline", f"the model takes {takes}, but its steps give {gives}: {_cure(wanted, before)}")
     for spec in wanted:
         if not _could_be(given[spec.name], spec):
-            raise Setup(
-                "broken_pipeline", f"the model takes {spec}, but its steps give {gives}: correct the last that changes it"
-            )
+            cure = _cure(wanted, before)
+            raise Setup("broken_pipeline", f"the model takes {spec}, but its steps give {gives}: {cure}")
+
+
+def _cure(inputs: Sequence[TensorSpec], before: Sequence[Step]) -> str:
+    """Which step to correct: the last that does not give what is taken after it, whatever comes in."""
+    wanted: Specs = {spec.name: spec for spec in inputs}
+    for place in reversed(range(len(before))):
+        step, after = before[place], wanted
+        wanted = step.takes(after)
+        given = _derive(step.gives, wanted, f"preprocess number {place + 1}")
+        if set(given) != set(after) or not all(_could_be(given[name], spec) for name, spec in after.items()):
+            return f"correct preprocess number {place + 1}, {_name_of(step)}, or add a step after it"
+    return "correct or add a step"
 
 
 def _could_be(got: TensorSpec, spec: TensorSpec) -> bool:

@@ -1,4 +1,4 @@
-"""pipeline.toml: the model's options, its steps, and its engine settings, read strictly."""
+"""pipeline.toml: the model's options and versions, its steps, and its engine settings, read strictly."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -13,6 +13,7 @@ from foretell.errors import Setup
 from foretell.plugins import did_you_mean
 from foretell.settings import EngineSettings, override
 from foretell.steps import Step, build_step
+from foretell.versions import VersionsTable
 
 FILE_NAME = "pipeline.toml"
 
@@ -34,6 +35,7 @@ class PipelineFile(msgspec.Struct, frozen=True, kw_only=True):
 
     description: str = ""
     model: ModelTable = msgspec.field(default_factory=ModelTable)
+    versions: VersionsTable = msgspec.field(default_factory=VersionsTable)
     preprocess: list[dict[str, Any]] = msgspec.field(default_factory=list)
     postprocess: list[dict[str, Any]] = msgspec.field(default_factory=list)
     engine: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -55,9 +57,13 @@ def read_pipeline_file(folder: Path) -> PipelineFile:
         return PipelineFile()
     table = _read_toml(file)
     _refuse_unknown(table, PipelineFile, file, "")
-    model = table.get("model", {})
-    if isinstance(model, dict):
-        _refuse_unknown(model, ModelTable, file, "[model] ")
+    for stage in ("preprocess", "postprocess"):
+        if isinstance(table.get(stage), dict):
+            raise Setup("broken_pipeline", f"{file}: there may be several steps: write [[{stage}]] with two brackets")
+    for name, kind in (("model", ModelTable), ("versions", VersionsTable)):
+        inner = table.get(name)
+        if isinstance(inner, dict):
+            _refuse_unknown(inner, kind, file, f"[{name}] ")
     try:
         parsed = msgspec.convert(table, PipelineFile)
     except msgspec.ValidationError as error:
@@ -65,6 +71,7 @@ def read_pipeline_file(folder: Path) -> PipelineFile:
     if parsed.model.backend is not None and parsed.model.backend not in BACKENDS:
         unknown = parsed.model.backend
         raise Setup("broken_pipeline", f"{file}: [model] there is no backend {unknown!r}{did_you_mean(unknown, BACKENDS)}")
+    parsed.versions.check(file)
     override(EngineSettings(), parsed.engine, f"[engine] of {file}")
     return parsed
 

@@ -1,74 +1,98 @@
-"""Models on disk: which of them a path names, and each as a pipeline."""
+"""Models on disk: which of them some paths name, and each as a pipeline."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from foretell.backends import SUFFIXES, Backend, ModelOptions, load_backend
 from foretell.backends.python import adapt, load_attribute
 from foretell.errors import Setup
+from foretell.model_folder import (
+    MODEL_SUFFIXES,
+    Found,
+    ModelSource,
+    check_inside,
+    is_attribute,
+    is_model_folder,
+    read_model_folder,
+)
 from foretell.pipeline import Pipeline
-from foretell.pipeline_file import FILE_NAME, PipelineFile, build_steps, read_pipeline_file
+from foretell.pipeline_file import FILE_NAME, build_steps
+from foretell.tfs_config import SUFFIX, TfsModel, read_tfs_config
+from foretell.triton_model import load_triton, read_labels
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_VERSION = re.compile(r"0|[1-9][0-9]{0,17}")
-_MODEL_SUFFIXES = frozenset(SUFFIXES) - {".py"}  # code is served only when it is named
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """One model of a repository that has not been loaded.
+class Repository:
+    """Paths of models, which may be looked at again and again: what is on disk now is what is found.
 
-    ``path`` is the model file, or ``app.py:attribute``; ``folder`` holds its pipeline.toml, and the files of its steps.
+    A path is a model file, ``app.py:attribute``, a model folder, a repository, or a models.config of TensorFlow Serving. A
+    folder is a *model folder* if it holds a pipeline.toml, a config.pbtxt, a model file, or a folder whose name is a version
+    (ASCII digits, no leading zero); the model is named after the folder. Any other folder is a *repository*: each folder in it
+    must be a model folder; hidden files, ``_``-folders and plain files are passed over. ``name`` renames the only model.
     """
 
-    name: str
-    version: str
-    path: str
-    folder: Path
-    config: PipelineFile = field(default_factory=PipelineFile)
+    def __init__(self, paths: Iterable[str | Path], name: str | None = None) -> None:
+        self.paths = [str(path) for path in paths]
+        self.name = name
+
+    def scan(self) -> list[Found]:
+        """Every model, in the order of the paths; what is wrong with one is its ``error``. Nothing is loaded."""
+        found = [each for path in self.paths for each in _found(path)]
+        if self.name is None:
+            return [_checked_name(each) for each in found]
+        if len(found) != 1:
+            text = f"the name {self.name!r} is for one model, but the paths name {len(found)}: leave it out"
+            raise Setup("wrong_name", text)
+        sources = tuple(replace(source, name=self.name) for source in found[0].sources)
+        return [_checked_name(replace(found[0], name=self.name, sources=sources))]
+
+    def find(self, name: str) -> Found | None:
+        """What is there now of one model; None if there is none of that name. Raises Setup for what is wrong with it."""
+        found = [each for each in self.scan() if each.name == name]
+        return _all_good(found)[0] if found else None
+
+    def models(self) -> list[Found]:
+        """Every model. Raises Setup for the first that is wrong: see ``find_models``."""
+        return _all_good(self.scan())
 
 
 def find_models(paths: Iterable[str | Path], name: str | None = None) -> list[ModelSource]:
-    """Every model that the paths name, in order; nothing is loaded.
+    """Every version to be served of every model that the paths name, in order (see ``Repository``); nothing is loaded.
 
-    A path is a model file, ``app.py:attribute``, a model folder, or a repository. A folder is a *model folder* if it holds
-    a pipeline.toml, a model file, or a folder whose name is a version (ASCII digits, no leading zero): then the highest
-    version is taken, and the model is named after the folder. Any other folder is a *repository*: each folder in it must be
-    a model folder; hidden files, ``_``-folders and plain files are passed over. ``name`` renames the only model.
-
-    Raises Setup: ``missing_file``, ``unknown_format``, ``wrong_name``, ``outside_folder``, ``broken_pipeline``.
+    Raises Setup: ``missing_file``, ``unknown_format``, ``wrong_name``, ``outside_folder``, ``wrong_setting``,
+    ``broken_pipeline``, ``broken_config`` or ``unsupported_config``.
     """
-    found = [source for path in paths for source in _sources(str(path))]
-    if name is not None:
-        if len(found) != 1:
-            raise Setup("wrong_name", f"the name {name!r} is for one model, but the paths name {len(found)}: leave it out")
-        found = [replace(found[0], name=name)]
-    _check_names(found)
-    return found
+    return [source for found in Repository(paths, name).models() for source in found.sources]
 
 
 def open_pipeline(path: str | Path | ModelSource, *, model_options: ModelOptions | None = None) -> Pipeline:
-    """The pipeline at a path (see ``find_models``), loaded. What its pipeline.toml says wins over ``model_options``.
+    """The pipeline at a path (see ``Repository``), loaded; of several versions the newest.
 
-    Raises Setup, naming the file at fault and the cure.
+    What its pipeline.toml says wins over ``model_options``. Raises Setup, naming the file at fault and the cure.
     """
-    source = path if isinstance(path, ModelSource) else _only(path, _sources(str(path)))
+    source = path if isinstance(path, ModelSource) else _only(path)
     before = build_steps(source.config.preprocess, "preprocess", source.folder)
     after = build_steps(source.config.postprocess, "postprocess", source.folder)
-    loaded = _load(source, source.config.options_over(model_options or ModelOptions()))
+    labels = read_labels(source)
+    loaded = _load(source, model_options or ModelOptions())
     if isinstance(loaded, Pipeline):
         return loaded
     try:
-        return Pipeline(loaded, before, after)
+        return Pipeline(loaded, before, after, labels)
     except Setup as error:
         loaded.close()
         raise Setup(error.code, f"{source.folder / FILE_NAME}: {error.message}", **error.details) from error
 
 
-def _load(source: ModelSource, options: ModelOptions) -> Backend | Pipeline:
-    if not _is_attribute(source.path):
+def _load(source: ModelSource, given: ModelOptions) -> Backend | Pipeline:
+    options = source.config.options_over(given)
+    if source.triton is not None:
+        return load_triton(source, source.triton, given)
+    if not is_attribute(source.path):
         return load_backend(source.path, options, source.config.model.backend)
     found = load_attribute(source.path)
     if not isinstance(found, Pipeline):
@@ -78,113 +102,105 @@ def _load(source: ModelSource, options: ModelOptions) -> Backend | Pipeline:
     return found
 
 
-def _sources(text: str) -> list[ModelSource]:
-    if _is_attribute(text):
+def _found(text: str) -> list[Found]:
+    """The models at one path. What is wrong with the path itself is the error of a model named after it."""
+    path = Path(text.rpartition(":")[0] if is_attribute(text) else text)
+    return _or_error(path.stem if path.suffix in {*SUFFIXES, SUFFIX} else path.name, lambda: _at(text))
+
+
+def _or_error(name: str, read: Callable[[], list[Found]]) -> list[Found]:
+    try:
+        return read()
+    except Setup as error:
+        return [Found(name, error=error)]
+    except OSError as error:
+        text = f"{error.filename} cannot be read ({error.strerror}): correct its name or permissions"
+        return [Found(name, error=Setup("missing_file", text))]
+
+
+def _at(text: str) -> list[Found]:
+    if is_attribute(text):
         return [_code(text)]
     path = Path(text)
     if not path.exists():
         raise Setup("missing_file", f"there is no model at {path}: check the path")
     if path.name == FILE_NAME:
         path = path.parent
+    if path.suffix == SUFFIX and path.is_file():
+        return [found for model in read_tfs_config(path) for found in _or_error(model.name, partial(_tfs, model, path))]
     if not path.is_dir():
         return [_file(path)]
-    if _is_model_folder(path):
-        return [_folder(path)]
-    return _repository(path)
+    if is_model_folder(path):
+        return [read_model_folder(path)]
+    return _members_of(path)
 
 
-def _code(text: str) -> ModelSource:
+def _code(text: str) -> Found:
     path = Path(text.rpartition(":")[0])
     if not path.exists():
         raise Setup("missing_file", f"there is no file {path}: check the path")
-    return ModelSource(path.stem, "1", text, path.parent)
+    return Found(path.stem, (ModelSource(path.stem, "1", text, path.parent),))
 
 
-def _file(path: Path) -> ModelSource:
+def _file(path: Path) -> Found:
     suffix = path.suffix.lower()
     if suffix == ".py":
         raise Setup("unknown_format", f"{path} is code, not a model: name what to serve in it, as {path}:pipeline")
     if suffix not in SUFFIXES:
-        known = ", ".join(sorted(_MODEL_SUFFIXES))
+        known = ", ".join(sorted(MODEL_SUFFIXES))
         raise Setup("unknown_format", f"{path} is not a model that can be loaded: its suffix is {suffix!r}, known are {known}")
-    return ModelSource(path.stem, "1", str(path), path.parent)
+    return Found(path.stem, (ModelSource(path.stem, "1", str(path), path.parent),))
 
 
-def _folder(folder: Path) -> ModelSource:
-    config = read_pipeline_file(folder)
-    versions = [each.name for each in folder.iterdir() if each.is_dir() and _VERSION.fullmatch(each.name)]
-    version = max(versions, key=int, default="1")
-    place = folder / version if versions else folder
-    _check_inside(place, folder)
-    path = _named_file(place, config.model.file, folder) if config.model.file else _model_file(place, folder)
-    return ModelSource(folder.resolve().name, version, path, folder, config)
+def _tfs(model: TfsModel, file: Path) -> list[Found]:
+    """One model of a models.config, under the name that it has there."""
+    if not model.folder.is_dir():
+        raise Setup("missing_file", f"{file}: base_path of {model.name!r} is {model.folder}, which is not a folder")
+    found = read_model_folder(model.folder, model.versions)
+    return [replace(found, name=model.name, sources=tuple(replace(source, name=model.name) for source in found.sources))]
 
 
-def _repository(folder: Path) -> list[ModelSource]:
+def _members_of(folder: Path) -> list[Found]:
+    """The models of a repository."""
     members = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith((".", "_")))
-    for member in members:
-        _check_inside(member, folder)
-        if not _is_model_folder(member):
-            raise Setup("unknown_format", f"{member} holds no model: put model.onnx in it, or move it out of {folder}")
     if not members:
         raise Setup("unknown_format", f"{folder} holds no models: put them in it as <name>/<version>/model.onnx")
-    return [_folder(member) for member in members]
+    return [found for member in members for found in _or_error(member.name, partial(_member_of, member, folder))]
 
 
-def _is_model_folder(folder: Path) -> bool:
-    return (folder / FILE_NAME).exists() or any(
-        _VERSION.fullmatch(each.name) if each.is_dir() else each.suffix.lower() in _MODEL_SUFFIXES for each in folder.iterdir()
+def _member_of(member: Path, folder: Path) -> list[Found]:
+    check_inside(member, folder)
+    if not is_model_folder(member):
+        raise Setup("unknown_format", f"{member} holds no model: put model.onnx in it, or move it out of {folder}")
+    return [read_model_folder(member)]
+
+
+def _checked_name(found: Found) -> Found:
+    if found.error is not None or _NAME.fullmatch(found.name):
+        return found
+    text = (
+        f"{found.name!r} ({found.sources[0].path}) cannot be a model's name: use up to 128 letters, digits and . _ -, "
+        "the first a letter or digit; rename it or pass --name"
     )
+    return replace(found, error=Setup("wrong_name", text), sources=())
 
 
-def _named_file(place: Path, file: str, folder: Path) -> str:
-    """The file, or ``app.py:attribute``, of ``[model] file``."""
-    path = place / (file.rpartition(":")[0] if _is_attribute(file) else file)
-    _check_inside(path, folder)
-    if not path.exists():
-        raise Setup("missing_file", f"{folder / FILE_NAME} names the model {path}, which does not exist: correct [model] file")
-    return str(place / file)
-
-
-def _model_file(place: Path, folder: Path) -> str:
-    """The only model file of a folder, or the one that is named ``model``."""
-    files = sorted(each for each in place.iterdir() if each.is_file() and each.suffix.lower() in _MODEL_SUFFIXES)
-    chosen = files if len(files) == 1 else [each for each in files if each.stem == "model"]
-    if len(chosen) != 1:
-        held = f"several models ({', '.join(each.name for each in files)})" if files else "no model file"
-        raise Setup("unknown_format", f'{place} holds {held}: name one in {folder / FILE_NAME}, as [model] file = "model.onnx"')
-    _check_inside(chosen[0], folder)
-    return str(chosen[0])
-
-
-def _check_inside(path: Path, folder: Path) -> None:
-    """That no link and no ``..`` leads out of the folder."""
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise Setup("outside_folder", f"{path} leads out of {folder}: put a real copy of it there")
-
-
-def _check_names(sources: Sequence[ModelSource]) -> None:
+def _all_good(found: Sequence[Found]) -> list[Found]:
+    """Raises the first error, or Setup ``wrong_name`` when two models have one name."""
     seen: dict[str, ModelSource] = {}
-    for source in sources:
-        if not _NAME.fullmatch(source.name):
-            raise Setup(
-                "wrong_name",
-                f"{source.name!r} ({source.path}) cannot be a model's name: use up to 128 letters, digits and . _ -, "
-                "the first a letter or digit; rename it or pass --name",
-            )
-        if source.name in seen:
-            raise Setup("wrong_name", f"{seen[source.name].path} and {source.path} are both named {source.name!r}: rename one")
-        seen[source.name] = source
+    for each in found:
+        if each.error is not None:
+            raise each.error
+        first = each.sources[0]
+        if each.name in seen:
+            text = f"{seen[each.name].path} and {first.path} are both named {each.name!r}: rename one"
+            raise Setup("wrong_name", text)
+        seen[each.name] = first
+    return list(found)
 
 
-def _only(path: str | Path, sources: Sequence[ModelSource]) -> ModelSource:
-    if len(sources) != 1:
-        raise Setup(
-            "unknown_format", f"{path} holds {len(sources)} models: name one of {', '.join(each.name for each in sources)}"
-        )
-    return sources[0]
-
-
-def _is_attribute(text: str) -> bool:
-    """``app.py:attribute``."""
-    return ".py:" in text
+def _only(path: str | Path) -> ModelSource:
+    found = Repository([path]).models()
+    if len(found) != 1:
+        raise Setup("unknown_format", f"{path} holds {len(found)} models: name one of {', '.join(each.name for each in found)}")
+    return found[0].sources[-1]

@@ -16,10 +16,20 @@ PREFIX = "FORETELL_"
 
 
 def setting(
-    default: Any, text: str, *, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    text: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    choices: tuple[str, ...] = (),
+    secret: bool = False,
 ) -> Any:
-    """A dataclass field with its default, its sentence for the docs and ``--help``, and its limits."""
-    return field(default=default, metadata={"help": text, "least": least, "most": most, "choices": choices})
+    """A dataclass field with its default, its sentence for the docs and ``--help``, and its limits.
+
+    A ``secret`` has no flag, since other users of a machine see command lines, and is never shown.
+    """
+    limits = {"least": least, "most": most, "choices": choices, "secret": secret}
+    return field(default=default, repr=not secret, metadata={"help": text, **limits})
 
 
 @dataclass(frozen=True)
@@ -29,9 +39,28 @@ class HttpSettings:
     port: int = setting(8000, "Port to listen on; 0 takes a free one and prints it.", least=0, most=65535)
     max_request_bytes: int = setting(64 * 2**20, "Largest request body in bytes.", least=1)
     max_header_bytes: int = setting(64 * 2**10, "Largest total of a request's headers in bytes.", least=1024)
+    compress_above_bytes: int = setting(
+        64 * 2**10, "Larger answers are compressed for a client that accepts gzip or deflate.", least=0
+    )
     keep_alive_s: float = setting(75.0, "Seconds an idle connection is kept open.", least=0)
     fast_lane: bool = setting(
         True, "Answer small infer requests straight from the parser; the answers are the same without it."
+    )
+
+
+@dataclass(frozen=True)
+class GrpcSettings:
+    """The gRPC door. Its largest message is `http.max_request_bytes`, its largest metadata `http.max_header_bytes`."""
+
+    port: int = setting(-1, "Port to listen on; 0 takes a free one and prints it, -1 leaves gRPC off.", least=-1, most=65535)
+
+
+@dataclass(frozen=True)
+class AdminSettings:
+    """Administration over the network: loading and unloading models."""
+
+    key: str = setting(
+        "", "Key that callers send as `authorization: Bearer KEY`; without one, administration is off.", secret=True
     )
 
 
@@ -82,6 +111,8 @@ class Settings:
 
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 opens the server to the network.")
     http: HttpSettings = field(default_factory=HttpSettings)
+    grpc: GrpcSettings = field(default_factory=GrpcSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     predict: PredictSettings = field(default_factory=PredictSettings, metadata={"verb": "predict"})
@@ -92,7 +123,7 @@ class Settings:
 class Key:
     """One setting as users meet it: ``http.port`` in a file's ``[http]``, ``FORETELL_HTTP_PORT``, ``--http-port``.
 
-    ``verb`` is the command that has the flag.
+    ``verb`` is the command that has the flag; a ``secret`` has none, and its value is not shown.
     """
 
     name: str
@@ -103,6 +134,7 @@ class Key:
     most: float | None = None
     choices: tuple[str, ...] = ()
     verb: str = "serve"
+    secret: bool = False
 
     @property
     def section(self) -> str:
@@ -159,13 +191,13 @@ class Key:
 
     def _allows(self, value: Any) -> bool:
         if isinstance(value, str):
-            return value in self.choices if self.choices else bool(value.strip())
+            return value in self.choices if self.choices else bool(value.strip()) or value == self.default
         if isinstance(value, float) and not math.isfinite(value):
             return False
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
     def _refusal(self, got: object, origin: str) -> Setup:
-        shown = repr(got)[:80]
+        shown = "something else" if self.secret else repr(got)[:80]
         message = f"setting {self.name} takes {self.expected}, but {origin} says {shown}"
         return Setup("wrong_setting", message, setting=self.name, origin=origin, expected=self.expected, got=shown)
 
@@ -188,7 +220,8 @@ def walk(tree: type = Settings, prefix: str = "", verb: str = "serve") -> Iterat
         if is_dataclass(kind):
             yield from walk(kind, f"{name}.", meta.get("verb", verb))
         else:
-            yield Key(name, kind, item.default, meta["help"], meta["least"], meta["most"], meta["choices"], verb)
+            limits = {limit: meta[limit] for limit in ("least", "most", "choices", "secret")}
+            yield Key(name, kind, item.default, meta["help"], verb=verb, **limits)
 
 
 def load_settings(
@@ -230,8 +263,9 @@ def write_toml(settings: Settings, origins: Mapping[str, str]) -> str:
             lines += ["", f"[{section}]"]
         name = key.name.rpartition(".")[2]
         value = json.dumps(getattr(getattr(settings, section) if section else settings, name))
-        origin = origins[key.name]
-        lines.append(f"{f'{name} = {value}':<40} # {origin if origin.isprintable() else repr(origin)}")
+        origin = origins[key.name] if origins[key.name].isprintable() else repr(origins[key.name])
+        is_hidden = key.secret and value != '""'
+        lines.append(f"# {name} is set, and not shown: {origin}" if is_hidden else f"{f'{name} = {value}':<40} # {origin}")
     return "\n".join(lines)
 
 
@@ -256,7 +290,7 @@ def _from_environ(keys: Mapping[str, Key], environ: Mapping[str, str]) -> Iterat
 
 def _from_flags(keys: Mapping[str, Key], flags: Mapping[str, object]) -> Iterator[tuple[str, Any, str]]:
     for name, value in flags.items():
-        if name not in keys:
+        if name not in keys or keys[name].secret:
             raise _unknown(name, keys, "the command line")
         if value is not None:
             yield name, keys[name].read(value, keys[name].flag, text=True), keys[name].flag

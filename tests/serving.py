@@ -6,11 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import orjson
@@ -177,7 +177,13 @@ def sleep(seconds: float, *headers: str, **more: Any) -> bytes:
 
 
 @contextmanager
-def serving(folder: Path, *flags: str, models: dict[str, str] = MODELS, paths: Sequence[str | Path] = ()) -> Iterator[Served]:
+def serving(
+    folder: Path,
+    *flags: str,
+    models: Mapping[str, str] = MODELS,
+    paths: Sequence[str | Path] = (),
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Served]:
     """A server of its own process over ``models``, whose code is written to ``folder``, and over what is at ``paths``."""
     sources = [str(path) for path in paths]
     for name, code in models.items():
@@ -188,7 +194,7 @@ def serving(folder: Path, *flags: str, models: dict[str, str] = MODELS, paths: S
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+            line, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **environ, "PYTHONUNBUFFERED": "1"}
         ) as process,
     ):
         try:
@@ -199,6 +205,14 @@ def serving(folder: Path, *flags: str, models: dict[str, str] = MODELS, paths: S
             yield Served(process, int(match[1]), log)
         finally:
             process.kill()
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
 
 
 def eventually(condition: Any, within_s: float = 5.0) -> bool:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from foretell.cli import Verbs, cli
 from foretell.settings import walk
 
 MODELS = Path(foretell.demo.__file__).parent / "models"
-VERBS = ("serve", "predict", "inspect", "demo")
+VERBS = ("serve", "predict", "inspect", "ask", "demo")
 FEATURES = [
     "empty_server_form_handler",
     "popup_window",
@@ -71,7 +72,7 @@ def test_the_help_of_a_verb_shows_an_example(verb: str) -> None:
 
 def test_every_setting_is_a_flag_of_its_verb() -> None:
     for key in walk():
-        assert f"  {key.flag}" in run(key.verb, "--help").stdout, key.name
+        assert (f"  {key.flag}" in run(key.verb, "--help").stdout) is not key.secret, key.name
 
 
 def test_version_is_one_line() -> None:
@@ -86,6 +87,7 @@ def test_version_is_one_line() -> None:
         (["serve"], "foretell serve model.onnx"),
         (["serve", "--prot", "80"], "--prot"),
         (["predict", "m.onnx", "in.csv"], "--output"),
+        (["predict", "m.onnx", "in.csv", "out.csv"], "-o out.csv"),
         (["predict", "m.onnx", "in.csv", "-o", "out.csv", "--map", "Age"], "INPUT=COLUMN"),
     ],
 )
@@ -96,13 +98,21 @@ def test_wrong_use_says_the_right_one_and_exits_with_2(arguments: list[str], say
     assert result.stdout == ""
 
 
+def test_a_folder_or_file_without_a_verb_means_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    result = run("models")
+    assert result.exit_code == 2
+    assert "did you mean `foretell serve models`?" in result.stderr
+
+
 def test_print_config_is_a_settings_file_with_origins() -> None:
     result = run("serve", "--print-config", "--http-port", "81", "--no-http-fast-lane", FORETELL_HOST="::1")
     assert result.exit_code == 0
     config = tomllib.loads(result.stdout)
     assert (config["host"], config["http"]["port"], config["http"]["fast_lane"]) == ("::1", 81, False)
     origins = dict(line.split(" # ") for line in result.stdout.splitlines() if " # " in line)
-    assert {origin for setting, origin in origins.items() if setting.startswith(("host", "port", "fast_lane"))} == {
+    assert {origin for setting, origin in origins.items() if setting.startswith(("host", "port = 81", "fast_lane"))} == {
         "FORETELL_HOST",
         "--http-port",
         "--http-fast-lane",
@@ -172,6 +182,45 @@ def test_inspect_shows_what_goes_in_and_out() -> None:
         assert part in result.stdout
 
 
+REFUSING = """
+import foretell
+
+@foretell.model(inputs={"x": "FP32"}, outputs={"y": "FP32"})
+def positive(arrays):
+    if (arrays["x"] <= 0).any():
+        raise ValueError("x must be above 0")
+    return {"y": arrays["x"]}
+"""
+
+
+def test_a_model_that_refuses_made_up_rows_is_told_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(REFUSING)
+    model = f"{tmp_path / 'app.py'}:positive"
+    for verb in (("serve", "--check"), ("inspect",)):
+        shown = run(*verb, model).stdout
+        assert "not measured" in shown
+        assert "it refuses made-up rows (ValueError: x must be above 0)" in shown
+        assert "in a thread of its own" in shown
+        assert " 0 µs" not in shown
+
+
+def test_check_and_inspect_say_alike_where_a_model_runs() -> None:
+    for verb in (("serve", "--check"), ("inspect",)):
+        shown = run(*verb, MODELS / "threat").stdout
+        assert "in the event loop" in shown or "in a thread of its own" in shown
+        assert "inline" not in shown
+
+
+def test_inspect_shows_the_description(tmp_path: Path) -> None:
+    shutil.copytree(MODELS / "threat", tmp_path / "threat")
+    file = tmp_path / "threat" / "pipeline.toml"
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("description")]
+    file.write_text("\n".join(['description = "Is this page phishing?"', *lines]))
+    assert "Is this page phishing?" in run("inspect", tmp_path / "threat").stdout
+    (facts,) = json.loads(run("inspect", tmp_path / "threat", "--json").stdout)["models"]
+    assert facts["description"] == "Is this page phishing?"
+
+
 def test_inspect_gives_programs_json() -> None:
     (digits, threat) = json.loads(run("inspect", MODELS, "--json").stdout)["models"]
     assert digits["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}]
@@ -198,6 +247,13 @@ def test_predict_exits_with_3_if_some_rows_failed(tmp_path: Path) -> None:
     assert len(out.read_text().splitlines()) == 2
     assert "1 row could not be answered" in result.stderr
     assert "answers.ndjson.errors.ndjson" in result.stderr
+
+
+def test_predict_to_standard_output_says_where_its_reasons_are(tmp_path: Path) -> None:
+    result = run("predict", MODELS / "threat", rows_file(tmp_path, 0.0, "no number"), "-o", "-")
+    assert result.exit_code == 3, result.stderr
+    assert "1 row could not be answered: the lines above say why" in result.stderr
+    assert "None" not in result.stderr
 
 
 def test_predict_reads_an_input_from_a_column_of_another_name(tmp_path: Path) -> None:

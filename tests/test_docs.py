@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import json
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -154,3 +155,19 @@ def test_every_verb_has_a_line_of_help() -> None:
         assert isinstance(command, click.Command)
         assert command.get_short_help_str().endswith("."), name
         assert command.help, name
+
+
+def _blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("page", "words"), [("start.md", "# test_digits.py"), ("pipeline.md", "ModelOptions(threads=2)")])
+def test_the_code_of_the_docs_runs(page: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = (block for block in _blocks(page) if words in block)
+    (tmp_path / "shown.py").write_text(block)
+    monkeypatch.chdir(ROOT)
+    shown = runpy.run_path(str(tmp_path / "shown.py"))
+    tests = [value for name, value in shown.items() if name.startswith("test_")]
+    assert tests or page != "start.md"
+    for test in tests:
+        test()

@@ -24,6 +24,15 @@ def raw_tensor(data: bytes, shape: bytes = b"[1,2]") -> bytes:
     return post(INFER, b'{"inputs":[{"name":"x","shape":%b,"datatype":"FP32","data":%b}]}' % (shape, data))
 
 
+def binary(raw: bytes, *, size: int, header: bytes | None = None, model: str = "double", **change: object) -> bytes:
+    """An infer request with one binary tensor."""
+    parameters = {"binary_data_size": size}
+    sent = {"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": parameters, **change}
+    text = orjson.dumps({"inputs": [sent]})
+    length = header if header is not None else b"%d" % len(text)
+    return post(f"/v2/models/{model}/infer", text + raw, f"inference-header-content-length: {length.decode()}", kind=None)
+
+
 def one_byte_chunks() -> bytes:
     return HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"1\r\n{\r\n" * 500_000 + b"0\r\n\r\n"
 
@@ -78,6 +87,17 @@ BYTES_ON_THE_WIRE: dict[str, Callable[[], bytes]] = {
         INFER, orjson.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}] * 2})
     ),
     "unknown name": lambda: tensor(name="z"),
+    # -- binary tensors
+    "binary length past the end": lambda: binary(b"", size=8, header=b"99999999"),
+    "binary length negative": lambda: binary(b"", size=8, header=b"-1"),
+    "binary size past the end": lambda: binary(b"\0" * 8, size=2**40),
+    "binary size negative": lambda: binary(b"\0" * 8, size=-8),
+    "binary left over": lambda: binary(b"\0" * 9, size=8),
+    "binary shape that wraps": lambda: binary(b"\0" * 8, size=8, shape=[4294967296, 4294967296]),
+    "binary and data": lambda: binary(b"\0" * 8, size=8, data=[1, 2]),
+    "text of 4 GiB, as it says": lambda: binary(
+        b"\xff\xff\xff\xff", size=4, datatype="BYTES", model="text", name="text", shape=[1]
+    ),
     "negative timeout": lambda: double(parameters={"timeout": -1}),
     "NaN timeout": lambda: post(INFER, b'{"inputs":[],"parameters":{"timeout":NaN}}'),
     "form content type": lambda: post(INFER, b"{}", kind="application/x-www-form-urlencoded"),
@@ -146,7 +166,7 @@ def test_a_hostile_request_is_refused_and_changes_nothing(name: str, served: Ser
     [
         double().replace(b'{"inputs"', b'{"inputs":[],"inputs"'),
         infer("double", "x", [1, 2], shape=[1, 2], parameters={"timeout": 2**63}),
-        infer("double", "x", [1, 2], shape=[1, 2], parameters={"priority": -1, "z": {"a": [None]}}),
+        infer("double", "x", [1, 2], shape=[1, 2], parameters={"mine": -1, "z": {"a": [None]}}),
     ],
     ids=["a key twice: the last one counts", "a timeout of ages", "parameters that nobody reads"],
 )

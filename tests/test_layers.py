@@ -11,12 +11,27 @@ import foretell
 PACKAGE = Path(foretell.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
-    {"errors", "tensors", "request", "passage", "settings", "plugins", "cpus", "pixels", "onnx_file"},  # words
+    {
+        "errors",
+        "tensors",
+        "request",
+        "passage",
+        "settings",
+        "plugins",
+        "cpus",
+        "pixels",
+        "onnx_file",
+        "prototext",
+        "elements",
+    },  # words
     {"storage", "security", "observe"},  # doors
-    {"backends", "steps", "pipeline", "pipeline_file", "repository"},  # nouns
+    {
+        *{"backends", "steps", "pipeline", "pipeline_file", "repository"},  # nouns
+        *{"versions", "model_folder", "triton_config", "triton_model", "tfs_config"},
+    },
     {"engine", "optimize"},
     {"modes"},
-    {"assemble", "supervisor", "cli", "client", "testing", "display", "demo", "__main__"},  # top
+    {"assemble", "supervisor", "cli", "client", "ask", "testing", "display", "demo", "__main__"},  # top
 )
 SHELVES = {"backends", "steps", "observe", "optimize"}
 """Their files are islands; so is each folder of ``modes``."""
@@ -30,6 +45,8 @@ CATCH_ALL = {
     "engine/batcher.py": 1,  # the batch run
     "engine/engine.py": 1,  # the observer call
     "engine/placement.py": 1,  # warming up with made-up rows
+    "modes/grpc/calls.py": 2,  # the mode's outermost loop, for one answer and for a stream of them
+    "modes/grpc/inference.py": 1,  # the same, for one reply of a stream
     "modes/http/app.py": 1,  # the mode's outermost loop
     "modes/http/lane.py": 2,  # the same, for callers with and without a batch
     "cli.py": 1,  # the outermost loop of the command line

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -231,10 +232,18 @@ def test_a_file_describes_itself(tmp_path: Path) -> None:
     assert facts == {
         "ir_version": "9",
         "producer": "tests",
-        "opset": "17, ai.onnx.ml 3",
+        "opset": "17 (ai.onnx.ml 3)",
         "size": f"{len(built.SerializeToString()):,} bytes",
     }
 
 
 def test_a_model_with_its_data_inside_passes(tmp_path: Path) -> None:
     check_external_data(Path(save(model(numpy_helper.from_array(WEIGHTS, "w")), tmp_path / "m.onnx")))
+
+
+def test_an_opset_that_is_repeated_or_spelled_out_is_told_once(tmp_path: Path) -> None:
+    model = onnx.ModelProto()
+    for domain, version in (("ai.onnx.ml", 1), ("", 22), ("ai.onnx", 22), ("", 22)):
+        model.opset_import.append(helper.make_opsetid(domain, version))
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    assert describe_onnx(tmp_path / "model.onnx")["opset"] == "22 (ai.onnx.ml 1)"

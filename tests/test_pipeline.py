@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from foretell import steps
 from foretell.backends.python import PythonModel
 from foretell.errors import Broken, Busy, Invalid, Setup
 from foretell.pipeline import Pipeline
-from foretell.steps import Function
+from foretell.steps import Function, Step
 from foretell.tensors import Arrays, Datatype, Signature, TensorSpec
 
 X = TensorSpec("x", Datatype.FP32, (2,))
@@ -71,6 +72,24 @@ def test_steps_that_do_not_fit_the_model_are_refused(gives: tuple[TensorSpec, ..
     assert refusal.value.code == "broken_pipeline"
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        (
+            [Function(add_one, outputs=()), Function(failing)],
+            [],
+            "correct preprocess number 1, add_one, or add a step after it",
+        ),
+        ([Function(failing), steps.numbers.cast(Datatype.FP64)], [], "correct preprocess number 2, 'numbers.cast', or add"),
+        ([], [steps.numbers.softmax(), steps.image.flatten()], "postprocess number 2: step 'image.flatten': it takes"),
+        ([steps.image.flatten(), steps.image.crop(1, 1)], [], "preprocess number 2: step 'image.crop': it gives"),
+    ],
+)
+def test_a_step_that_does_not_fit_is_told_by_number_and_name(before: list[Step], after: list[Step], reason: str) -> None:
+    with pytest.raises(Setup, match=reason):
+        Pipeline(doubling(), before, after)
+
+
 def test_an_open_length_fits_any() -> None:
     Pipeline(doubling(), [Function(add_one, outputs=(TensorSpec("x", Datatype.FP32, (None,)),))])
 
@@ -98,7 +117,7 @@ def test_a_model_that_raises_says_nothing_of_its_inside() -> None:
 
 @pytest.mark.parametrize("where", ["preprocess", "postprocess"])
 def test_a_step_that_raises_says_nothing_of_its_inside(where: str) -> None:
-    pipeline = Pipeline(doubling(), **{where: [failing]})
+    pipeline = Pipeline(doubling(), [failing]) if where == "preprocess" else Pipeline(doubling(), postprocess=[failing])
     with pytest.raises(Broken) as failure:
         pipeline(ROWS)
     assert failure.value.code == "step_failed"

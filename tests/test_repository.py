@@ -8,8 +8,9 @@ from sklearn.linear_model import LogisticRegression
 
 from foretell.backends import ModelOptions
 from foretell.errors import Setup
+from foretell.model_folder import ModelSource
 from foretell.pipeline_file import read_pipeline_file
-from foretell.repository import ModelSource, find_models, open_pipeline
+from foretell.repository import Repository, find_models, open_pipeline
 from foretell.tensors import Arrays
 from tests.backends.graphs import identity, linear, save
 
@@ -91,6 +92,88 @@ def test_the_highest_version_is_taken(tmp_path: Path) -> None:
     (folder / "011").mkdir()
     (found,) = find_models([folder])
     assert (found.version, found.path) == ("10", str(folder / "10" / "model.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("table", "served"),
+    [
+        ('policy = "latest"', ["10"]),
+        ('policy = "latest"\nkeep = 2', ["9", "10"]),
+        ("keep = 5", ["1", "9", "10"]),
+        ('policy = "all"', ["1", "9", "10"]),
+        ("policy = [9, 1]", ["1", "9"]),
+        ("labels = { stable = 10 }", ["10"]),
+    ],
+)
+def test_the_policy_says_which_versions_are_served(table: str, served: list[str], tmp_path: Path) -> None:
+    folder = versions(tmp_path / "digits", "1", "9", "10")
+    write(folder, f"[versions]\n{table}\n")
+    assert [(source.name, source.version) for source in find_models([folder])] == [("digits", version) for version in served]
+    (found,) = Repository([folder]).scan()
+    assert [*found.passed_over] == [version for version in ("1", "9", "10") if version not in served]
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "words"),
+    [
+        ("policy = [1, 3]", "wrong_setting", "version 3 is to be served, but there are only 1, 2"),
+        ("labels = { stable = 1 }", "wrong_setting", "label 'stable' points at version 1, but those that are served are 2"),
+        ("labels = { canary = 7 }", "wrong_setting", "label 'canary' points at version 7"),
+        ('labels = { "a/b" = 2 }', "wrong_setting", "'a/b' cannot be a label"),
+        ("labels = { stable = true }", "broken_pipeline", "Expected `int`, got `bool`"),
+        ('policy = "newest"', "broken_pipeline", "Invalid enum value 'newest'"),
+        ("policy = []", "wrong_setting", "at least one"),
+        ("policy = [1, 1]", "wrong_setting", "different versions"),
+        ("policy = [-1]", "wrong_setting", "version -1 is to be served"),
+        ("policy = [99999999999999999999999999]", "wrong_setting", "to be served"),
+        ("keep = 0", "wrong_setting", "keep takes a number from 1 on"),
+        ('policy = "all"\nkeep = 2', "wrong_setting", "keep takes a number from 1 on, with"),
+        ("policies = 1", "broken_pipeline", "[versions] has no key 'policies': did you mean 'policy'?"),
+    ],
+)
+def test_a_mistake_in_the_versions_is_named(table: str, code: str, words: str, tmp_path: Path) -> None:
+    file = write(versions(tmp_path / "digits", "1", "2"), f"[versions]\n{table}\n")
+    refusal(tmp_path / "digits", code, words, str(file))
+
+
+def test_several_versions_are_one_model_that_may_be_renamed(tmp_path: Path) -> None:
+    folder = versions(tmp_path / "digits", "1", "2")
+    write(folder, '[versions]\npolicy = "all"\n')
+    assert [(source.name, source.version) for source in find_models([folder], "d")] == [("d", "1"), ("d", "2")]
+    assert open_pipeline(folder)(ROWS)["y"].shape == (2, 3)
+
+
+def test_what_is_wrong_with_one_model_does_not_hide_another(tmp_path: Path) -> None:
+    versions(tmp_path / "good", "1")
+    (tmp_path / "half").mkdir()
+    (versions(tmp_path / "torn", "1") / "2").mkdir()
+    repository = Repository([tmp_path, tmp_path / "gone.onnx"])
+    assert {found.name: found.error and found.error.code for found in repository.scan()} == {
+        **{"good": None, "half": "unknown_format", "torn": "unknown_format"},
+        "gone": "missing_file",
+    }
+    good = repository.find("good")
+    assert good is not None
+    assert repository.find("..") is None
+    with pytest.raises(Setup, match="holds no model file"):
+        repository.find("torn")
+
+
+def test_a_folder_that_appears_later_is_found(tmp_path: Path) -> None:
+    versions(tmp_path / "a", "1")
+    repository = Repository([tmp_path])
+    assert repository.find("b") is None
+    versions(tmp_path / "b", "3")
+    found = repository.find("b")
+    assert found is not None
+    assert found.sources[0].version == "3"
+
+
+def test_a_saved_model_says_how_to_convert_it(tmp_path: Path) -> None:
+    (tmp_path / "cells" / "1").mkdir(parents=True)
+    (tmp_path / "cells" / "1" / "saved_model.pb").write_bytes(b"")
+    refusal(tmp_path, "unknown_format", "TensorFlow SavedModel", "python -m tf2onnx.convert --saved-model", "/cells/1")
+    refusal(tmp_path / "cells" / "1", "unknown_format", "python -m tf2onnx.convert")
 
 
 def test_each_folder_of_a_repository_is_a_model(tmp_path: Path) -> None:
@@ -176,11 +259,12 @@ def test_engine_settings_are_kept_for_the_engine(folder: Path) -> None:
         ("[engine]\nmax_batch_row = 8\n", "unknown_setting", ["did you mean 'max_batch_rows'"]),
         ("[engine]\nmax_batch_rows = 0\n", "wrong_setting", ["max_batch_rows", "0"]),
         ("a = \n", "broken_pipeline", ["is not valid TOML", "line 1"]),
+        ('[preprocess]\nstep = "image.flatten"\n', "broken_pipeline", ["write [[preprocess]] with two brackets"]),
         ("\n\n[model\n", "broken_pipeline", ["is not valid TOML", "line 3"]),
         ("[[preprocess]]\nk = 1\n", "broken_pipeline", ["[[preprocess]] number 1 names no step"]),
         (
             '[[postprocess]]\nstep = "numbers.sofmax"\n',
-            "wrong_setting",
+            "broken_pipeline",
             ["[[postprocess]] number 1", "did you mean 'numbers.softmax'"],
         ),
         ('[[postprocess]]\nstep = "numbers.softmax"\nhot = 1\n', "broken_pipeline", ["has no option 'hot'"]),
@@ -198,6 +282,11 @@ def test_a_mistake_in_pipeline_toml_is_named(text: str, code: str, words: list[s
     refusal(folder, code, *words)
     if code != "outside_folder":
         refusal(folder, code, str(file))
+
+
+def test_options_for_a_runtime_that_reads_none_are_refused(folder: Path) -> None:
+    write(folder, "[model.options]\nhot = 1\n")
+    refusal(folder, "wrong_setting", "only python and sklearn do: remove hot")
 
 
 def test_toml_that_is_not_utf8_is_refused(folder: Path) -> None:

@@ -207,7 +207,32 @@ def test_an_allowed_value_arrives_the_same_by_every_way(data: st.DataObject) -> 
     value = data.draw(_allowed(key))
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     expected = key.read(value, "here")
-    for settings, origins in (load_settings(None, {key.env: text}), load_settings(None, {}, {key.name: text})):
+    ways = [load_settings(None, {key.env: text})]
+    if not key.secret:
+        ways.append(load_settings(None, {}, {key.name: text}))
+    for settings, origins in ways:
         part = getattr(settings, key.section) if key.section else settings
         assert getattr(part, key.name.rpartition(".")[2]) == expected
         assert [name for name, origin in origins.items() if origin != "default"] == [key.name]
+
+
+def test_a_secret_is_never_shown(file: Path) -> None:
+    settings, origins = load_settings(None, {"FORETELL_ADMIN_KEY": "hunter2"})
+    assert settings.admin.key == "hunter2"
+    assert "hunter2" not in repr(settings)
+    printed = write_toml(settings, origins)
+    assert "# key is set, and not shown: FORETELL_ADMIN_KEY" in printed
+    assert "hunter2" not in printed
+    file.write_text(printed)
+    assert load_settings(file)[0].admin.key == ""
+
+
+def test_a_secret_is_read_from_a_file_and_refused_without_being_repeated(file: Path) -> None:
+    file.write_text('[admin]\nkey = "hunter2"\n')
+    assert load_settings(file)[0].admin.key == "hunter2"
+    file.write_text("[admin]\nkey = [234567]\n")
+    assert "234567" not in refusal(file).message
+
+
+def test_a_secret_is_no_flag() -> None:
+    assert refusal(flags={"admin.key": "hunter2"}).code == "unknown_setting"

@@ -64,6 +64,9 @@ BACKENDS: dict[str, Plugin] = {
     "python": Plugin("foretell.backends.python:load"),
 }
 
+TAKE_OPTIONS = ("python", "sklearn")
+"""The backends that read ``ModelOptions.options``."""
+
 SUFFIXES = {".onnx": "onnx", ".joblib": "sklearn", ".pkl": "sklearn", ".pickle": "sklearn", ".py": "python"}
 
 
@@ -71,14 +74,19 @@ def load_backend(source: object, options: ModelOptions = ModelOptions(), backend
     """The model at ``source``, by the named backend or by what the source is.
 
     ``source`` is a path (a file, chosen by its suffix, or ``app.py:attribute``), the bytes of an ONNX model, or a fitted
-    scikit-learn estimator. Raises Setup: ``missing_file``, ``unknown_format``, ``broken_model``, ``untrusted_model``,
-    ``outside_folder`` or ``missing_extra``.
+    scikit-learn estimator. Raises Setup: ``missing_file``, ``unknown_format``, ``broken_model``, ``broken_code``,
+    ``untrusted_model``, ``outside_folder``, ``wrong_setting`` or ``missing_extra``.
     """
     if isinstance(source, str | Path):
         source = str(source)
         backend = _backend_of(source, backend)
     name = backend or ("onnx" if isinstance(source, bytes) else "sklearn")
     load = load_plugin("backend", BACKENDS, name)
+    if options.options and name not in TAKE_OPTIONS:
+        what = source if isinstance(source, str) else "the model"
+        keys = ", ".join(sorted(options.options))
+        text = f"{what}: the backend {name!r} takes no [model.options], only {' and '.join(TAKE_OPTIONS)} do: remove {keys}"
+        raise Setup("wrong_setting", text)
     loaded: Backend = load(source, options)
     return loaded
 
@@ -94,11 +102,15 @@ def is_thread_safe(backend: Backend) -> bool:
 
 
 class reading_model:  # noqa: N801 - reads as a phrase: `with reading_model(path, cure)`
-    """The one door where what a runtime or a user's code raises at load becomes Setup ``broken_model``, with the cure."""
+    """The one door where what a runtime or a user's code raises at load becomes Setup, with the cure.
 
-    def __init__(self, what: object, cure: str) -> None:
+    Its code is ``broken_model``, for a user's code ``broken_code``.
+    """
+
+    def __init__(self, what: object, cure: str, code: str = "broken_model") -> None:
         self.what = what
         self.cure = cure
+        self.code = code
 
     def __enter__(self) -> None:
         return None
@@ -106,7 +118,7 @@ class reading_model:  # noqa: N801 - reads as a phrase: `with reading_model(path
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception | SystemExit) and not isinstance(error, ForetellError):
             reason = f"{type(error).__name__}: {str(error).strip()[:500]}".rstrip(": ")
-            raise Setup("broken_model", f"{self.what} cannot be loaded ({reason}): {self.cure}") from error
+            raise Setup(self.code, f"{self.what} cannot be loaded ({reason}): {self.cure}") from error
 
 
 def _backend_of(source: str, named: str | None) -> str:

@@ -74,14 +74,14 @@ def model(
 
 
 def load(source: str, options: ModelOptions) -> Backend:
-    """The model at ``app.py:attribute``. Raises Setup ``unknown_format`` or ``broken_model``, naming file and exception."""
+    """The model at ``app.py:attribute``. Raises Setup ``unknown_format`` or ``broken_code``, naming file and exception."""
     return adapt(load_attribute(source), source, options)
 
 
 def load_attribute(source: str) -> object:
     """What ``app.py:attribute`` names, from the file imported under a name of its own with its folder importable.
 
-    An unchanged file is imported once. Raises Setup ``unknown_format`` or ``broken_model``.
+    An unchanged file is imported once. Raises Setup ``unknown_format`` or ``broken_code``.
     """
     path, _, attribute = source.rpartition(":")
     if not path.endswith(".py") or not attribute:
@@ -91,7 +91,7 @@ def load_attribute(source: str) -> object:
     module = _import(Path(path))
     if not hasattr(module, attribute):
         known = [name for name in vars(module) if not name.startswith("_")]
-        raise Setup("broken_model", f"{path} has no attribute {attribute!r}{did_you_mean(attribute, known)}")
+        raise Setup("broken_code", f"{path} has no attribute {attribute!r}{did_you_mean(attribute, known)}")
     found: object = getattr(module, attribute)
     return found
 
@@ -99,7 +99,7 @@ def load_attribute(source: str) -> object:
 def adapt(found: object, source: str, options: ModelOptions) -> Backend:
     """A class (made with ``options.options`` as keywords) or an object with ``signature`` and ``forward``, as a backend."""
     if isinstance(found, type):
-        with reading_model(source, _CURE):
+        with reading_model(source, _CURE, "broken_code"):
             found = found(**options.options)
     elif options.options:
         raise Setup(
@@ -110,7 +110,7 @@ def adapt(found: object, source: str, options: ModelOptions) -> Backend:
     signature, forward = getattr(found, "signature", None), getattr(found, "forward", None)
     if not isinstance(signature, Signature) or not callable(forward):
         raise Setup(
-            "broken_model",
+            "broken_code",
             f"{source} is {_kind(found)}, not a model: decorate a function with @foretell.model(inputs=..., outputs=...), "
             "or give a class the attribute `signature` (a foretell.Signature) and the method `forward`",
         )
@@ -138,7 +138,7 @@ def _import(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickles look their module up here while it is being imported
     try:
-        with reading_model(path, _CURE):
+        with reading_model(path, _CURE, "broken_code"):
             spec.loader.exec_module(module)
     except Setup:
         del sys.modules[name]

@@ -1,6 +1,6 @@
-"""The engines that are being served, by model name and version."""
+"""The engines that are being served, by model name and version, and the labels that point at versions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from foretell.engine.engine import Engine
 from foretell.errors import Missing, Unavailable
@@ -12,6 +12,7 @@ class Catalog:
     def __init__(self) -> None:
         self.complete = False  # whether everything that the server was started with is ready
         self._models: dict[str, dict[str, Engine]] = {}
+        self._labels: dict[str, dict[str, str]] = {}
         self._watchers: list[Callable[[], None]] = []
 
     def __iter__(self) -> Iterator[Engine]:
@@ -22,10 +23,13 @@ class Catalog:
         self._watchers.append(changed)
         changed()
 
-    def add(self, engine: Engine) -> None:
-        """Serve an engine that has been started."""
-        self._models.setdefault(engine.name, {})[engine.version] = engine
+    def add(self, engine: Engine) -> Engine | None:
+        """Serve an engine that has been started; gives the one whose name and version it takes over, if there was one."""
+        versions = self._models.setdefault(engine.name, {})
+        before = versions.get(engine.version)
+        versions[engine.version] = engine
         self._tell()
+        return before
 
     def remove(self, name: str, version: str) -> Engine:
         """Serve an engine no longer; what it has accepted is still its own to answer. Raises Missing."""
@@ -35,6 +39,17 @@ class Catalog:
             del self._models[name]
         self._tell()
         return engine
+
+    def label(self, name: str, labels: Mapping[str, str]) -> None:
+        """Let these labels of a model, and no others, each point at a version."""
+        if self._labels.get(name, {}) != labels:
+            self._labels[name] = dict(labels)
+            self._tell()
+
+    def labels(self, name: str) -> dict[str, str]:
+        """The versions that a model's labels point at, of those that are served. Raises Missing."""
+        served = self.versions(name)
+        return {label: version for label, version in self._labels.get(name, {}).items() if version in served}
 
     def _tell(self) -> None:
         for changed in self._watchers:
@@ -46,13 +61,27 @@ class Catalog:
             raise Missing("unknown_model", f"there is no model {name[:128]!r} here: see /docs for those that are")
         return sorted(self._models[name], key=int)
 
-    def find(self, name: str, version: str | None = None) -> Engine:
-        """The engine of a version, or of the newest one. Raises Missing, or Unavailable while it is not ready."""
+    def find(self, name: str, version: str | None = None, label: str | None = None) -> Engine:
+        """The engine of a version or of a label's; without either, of the newest version that is ready.
+
+        Raises Missing ``unknown_model``, ``unknown_version`` or ``unknown_label``, or Unavailable when it is not ready.
+        """
         versions = self.versions(name)
-        engine = self._models[name].get(versions[-1] if version is None else version)
+        if label is not None:
+            version = self._labelled(name, label)
+        if version is None:
+            version = next((each for each in reversed(versions) if self._models[name][each].ready), versions[-1])
+        engine = self._models[name].get(version)
         if engine is None:
             has = ", ".join(versions)
             raise Missing("unknown_version", f"model {name!r} has no version {str(version)[:32]!r}: it has {has}")
         if not engine.ready:
             raise Unavailable("not_ready", f"model {name!r} is not ready yet: try again", retry_after_s=1)
         return engine
+
+    def _labelled(self, name: str, label: str) -> str:
+        labels = self.labels(name)
+        if label not in labels:
+            has = ", ".join(sorted(labels)) or "none"
+            raise Missing("unknown_label", f"model {name!r} has no label {label[:128]!r}: it has {has}")
+        return labels[label]

@@ -2,9 +2,11 @@
 
 import dataclasses
 import importlib
+import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -87,6 +89,8 @@ def build_step(name: str, options: Mapping[str, Any], folder: Path) -> Step:
 
     Options are the step's own keywords. Raises Setup ``broken_pipeline`` or ``missing_file``, naming step and option.
     """
+    if name not in STEPS:
+        raise Setup("broken_pipeline", f"there is no step {name!r}{did_you_mean(name, STEPS)}")
     step_class = load_plugin("step", STEPS, name)
     fields = {field.name: field for field in dataclasses.fields(step_class) if field.init}
     types = typing.get_type_hints(step_class)
@@ -107,7 +111,20 @@ def _option(step: str, key: str, value: object, kind: Any) -> object:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise Setup("broken_pipeline", f"step {step!r}, option {key!r}: {error}") from error
+        choices = ", ".join(map(repr, _choices(kind)))
+        why = f"it must be one of {choices}, not {value!r}" if choices else str(error)
+        raise Setup("broken_pipeline", f"step {step!r}, option {key!r}: {why}") from error
+
+
+def _choices(kind: Any) -> list[str]:
+    """The texts that a type of a closed set allows: none for any other type."""
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return [member.value for member in kind]
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return list(parts)
+    united = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    return [choice for part in parts for choice in _choices(part)] if united else []
 
 
 @dataclasses.dataclass(frozen=True)

@@ -132,9 +132,10 @@ class cast(TensorStep):
     source: Datatype | None = None
 
     def __post_init__(self) -> None:
+        numbers = [datatype for datatype in Datatype if datatype is not Datatype.BYTES]
         for given in (self.datatype, self.source):
-            if given is not None and (given not in Datatype.__members__ or given == Datatype.BYTES):
-                raise refusal(self, f"{given!r} is not a datatype of numbers: use one of {', '.join(Datatype)}")
+            if given is not None and given not in numbers:
+                raise refusal(self, f"{given!r} is not a datatype of numbers: use one of {', '.join(numbers)}")
         derive(self, datatype=Datatype(self.datatype), source=Datatype(self.source or self.datatype))
 
     def before(self, spec: TensorSpec) -> TensorSpec:

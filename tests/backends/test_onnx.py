@@ -178,7 +178,7 @@ def test_an_unknown_operator_is_refused() -> None:
 def test_a_file_says_what_it_is(tmp_path: Path) -> None:
     facts = describe(load_backend(save(linear(), tmp_path / "m.onnx")))
     assert facts["format"] == "ONNX"
-    assert facts["opset"] == "17, ai.onnx.ml 3"
+    assert facts["opset"] == "17 (ai.onnx.ml 3)"
     assert facts["provider"] == "CPUExecutionProvider"
     assert facts["size"].endswith(" bytes")
 

@@ -111,11 +111,11 @@ def test_the_codes_own_close_is_called_once(app: str) -> None:
 @pytest.mark.parametrize(
     ("attribute", "options", "code", "reason"),
     [
-        ("Scale", {"bye": 1}, "broken_model", "TypeError: .*bye"),
+        ("Scale", {"bye": 1}, "broken_code", "TypeError: .*bye"),
         ("scale", {"by": 1}, "wrong_setting", r"only a class takes \[model\] options, remove \['by'\]"),
-        ("scael", {}, "broken_model", "no attribute 'scael': did you mean 'scale'"),
-        ("number", {}, "broken_model", "is of type int, not a model"),
-        ("plain", {}, "broken_model", "a function without a signature, not a model: decorate"),
+        ("scael", {}, "broken_code", "no attribute 'scael': did you mean 'scale'"),
+        ("number", {}, "broken_code", "is of type int, not a model"),
+        ("plain", {}, "broken_code", "a function without a signature, not a model: decorate"),
     ],
 )
 def test_what_is_no_model_says_what_to_write(
@@ -125,6 +125,12 @@ def test_what_is_no_model_says_what_to_write(
         load_backend(f"{app}:{attribute}", ModelOptions(options=options))
     assert refusal.value.code == code
     assert app in refusal.value.message
+
+
+def test_a_runtime_that_reads_no_options_says_which_do() -> None:
+    with pytest.raises(Setup, match=r"'onnx' takes no \[model.options\], only python and sklearn do: remove hot") as refusal:
+        load_backend(b"", ModelOptions(options={"hot": 1}), backend="onnx")
+    assert refusal.value.code == "wrong_setting"
 
 
 def test_code_without_an_attribute_says_how_to_name_one(app: str) -> None:
@@ -146,7 +152,7 @@ def test_an_error_in_the_code_names_file_and_exception(code: str, reason: str, t
     file.write_text(code)
     with pytest.raises(Setup, match=reason) as refusal:
         load_backend(f"{file}:model")
-    assert refusal.value.code == "broken_model"
+    assert refusal.value.code == "broken_code"
     assert str(file) in refusal.value.message
     assert refusal.value.__cause__ is not None
 

@@ -11,7 +11,7 @@ import pandas as pd  # type: ignore[import-untyped]  # its types are another pac
 import pytest
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.neural_network import MLPClassifier
@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from foretell.backends import Backend, ModelOptions, describe, load_backend
-from foretell.backends.sklearn import wrap
+from foretell.backends.sklearn import NativeModel, compare, wrap
 from foretell.errors import Setup
 from foretell.tensors import Array, Arrays
 
@@ -139,6 +139,33 @@ def test_what_cannot_be_converted_says_how_to_run_it_anyway() -> None:
     assert refusal.value.code == "broken_model"
     native = wrap(estimator, ModelOptions(native=True))
     assert native.forward(ROWS)["label"].tolist() == estimator.predict(ROWS["features"]).tolist()
+
+
+def test_a_conversion_may_choose_otherwise_where_two_classes_tie() -> None:
+    forest = RandomForestClassifier(20, random_state=0).fit(*load_breast_cancer(return_X_y=True))
+    assert describe(wrap(forest))["format"] == "ONNX"
+
+
+class Contrary:
+    """A model that answers another label than its estimator, with the same probabilities."""
+
+    def __init__(self, native: NativeModel) -> None:
+        self.native = native
+        self.signature = native.signature
+
+    def forward(self, inputs: Arrays) -> Arrays:
+        answers = self.native.forward(inputs)
+        return {**answers, "label": np.full_like(answers["label"], 7)}
+
+    def close(self) -> None:
+        self.native.close()
+
+
+def test_a_label_that_differs_from_its_probabilities_is_no_tie() -> None:
+    native = wrap(logistic(), ModelOptions(native=True))
+    assert isinstance(native, NativeModel)
+    with pytest.raises(ValueError, match="output 'label' differs"):
+        compare(Contrary(native), native)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -45,6 +45,51 @@ def test_a_model_that_is_not_ready_is_unavailable() -> None:
         catalog.find("m")
 
 
+def test_without_a_number_the_newest_version_that_is_ready_answers() -> None:
+    catalog = Catalog()
+    catalog.add(engine_of("1"))
+    catalog.add(engine_of("2", ready=False))
+    assert catalog.find("m").version == "1"
+    with pytest.raises(Unavailable):
+        catalog.find("m", "2")
+
+
+def test_a_label_leads_to_its_version() -> None:
+    catalog = Catalog()
+    catalog.add(engine_of("1"))
+    catalog.add(engine_of("2"))
+    catalog.label("m", {"stable": "1", "canary": "2", "old": "7"})
+    assert catalog.find("m", label="stable").version == "1"
+    assert catalog.labels("m") == {"stable": "1", "canary": "2"}
+    catalog.label("m", {"stable": "2"})
+    assert catalog.find("m", label="stable").version == "2"
+
+
+def test_an_unknown_label_names_those_that_exist() -> None:
+    catalog = Catalog()
+    catalog.add(engine_of("1"))
+    with pytest.raises(Missing, match="model 'm' has no label 'x': it has none") as none:
+        catalog.find("m", label="x")
+    assert none.value.code == "unknown_label"
+    catalog.label("m", {"stable": "1", "canary": "1"})
+    with pytest.raises(Missing, match="it has canary, stable") as long:
+        catalog.find("m", label="x" * 10_000)
+    assert len(long.value.message) < 300
+    with pytest.raises(Missing) as model:
+        catalog.find("other", label="stable")
+    assert model.value.code == "unknown_model"
+    with pytest.raises(Missing):
+        catalog.labels("other")
+
+
+def test_an_engine_may_take_over_from_one_of_its_version() -> None:
+    catalog = Catalog()
+    old, new = engine_of("1"), engine_of("1")
+    assert catalog.add(old) is None
+    assert catalog.add(new) is old
+    assert catalog.find("m") is new
+
+
 def test_a_watcher_is_told_at_once_and_of_every_change() -> None:
     catalog, seen = Catalog(), list[int]()
     catalog.watch(lambda: seen.append(len(list(catalog))))

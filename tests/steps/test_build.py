@@ -17,7 +17,9 @@ from foretell.tensors import Datatype, TensorSpec
     [
         ("image.decod", {}, "did you mean 'image.decode'"),
         ("image.decode", {"mod": "L"}, "did you mean 'mode'"),
-        ("image.decode", {"mode": "CMYK"}, "option 'mode'"),
+        ("image.decode", {"mode": "GREY"}, "option 'mode': it must be one of 'RGB', 'L', 'RGBA', not 'GREY'"),
+        ("numbers.cast", {"datatype": "FP46"}, "option 'datatype': it must be one of 'BOOL', 'UINT8'"),
+        ("numbers.cast", {"datatype": "FP32", "source": "FP46"}, "option 'source': it must be one of 'BOOL', 'UINT8'"),
         ("image.resize", {"height": 8}, "needs its option 'width'"),
         ("image.resize", {"height": "8", "width": 8}, "option 'height': Expected `int`, got `str`"),
         ("image.normalise", {"_mean": 1}, "no option '_mean'"),

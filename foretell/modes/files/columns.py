@@ -4,23 +4,25 @@ For an input ``x``, in this order:
 
 1. the column ``x``, or the one that ``map`` names: a number, text or bytes for a scalar, a list for a tensor;
 2. for a tensor of n elements, the columns ``x_0`` to ``x_{n-1}``, or a list of column names in ``map``: ``a,b,c``;
-3. if it is the only input and the table has exactly n columns: all of them, in the table's order.
+3. if it is the only input and the table has exactly n columns: all of them, in the table's order, which the log says.
 
 Columns that no input needs are not read.
 """
 
 import difflib
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from foretell.errors import Setup
-from foretell.modes.files.rows import Source
+from foretell.modes.files.rows import STANDARD, Source
 from foretell.plugins import did_you_mean
 from foretell.tensors import Signature, TensorSpec
 
 MOST_SHOWN = 12
 LONGEST_SHOWN = 60
+log = logging.getLogger("foretell")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def bind(source: Source, columns: Sequence[str]) -> tuple[Binding, ...]:
     """A binding for each input. Raises Setup ``missing_column`` naming the input, the column and the nearest that exists."""
     _check_map(source.map, source.signature)
     alone = len(source.signature.inputs) == 1
-    bindings = tuple(_bind_one(spec, columns, source.map.get(spec.name), alone) for spec in source.signature.inputs)
+    bindings = tuple(_bind_one(source, spec, columns, alone) for spec in source.signature.inputs)
     for name in needed(bindings):
         if list(columns).count(name) > 1:
             raise Setup("missing_column", f"{source.path} has two columns named {name!r}: rename one of them")
@@ -51,7 +53,8 @@ def needed(bindings: Sequence[Binding]) -> list[str]:
     return list(dict.fromkeys(name for binding in bindings for name in binding.columns))
 
 
-def _bind_one(spec: TensorSpec, columns: Sequence[str], mapped: str | None, alone: bool) -> Binding:
+def _bind_one(source: Source, spec: TensorSpec, columns: Sequence[str], alone: bool) -> Binding:
+    mapped = source.map.get(spec.name)
     name = mapped or spec.name
     if name in columns:
         return Binding(spec, (name,))
@@ -63,8 +66,19 @@ def _bind_one(spec: TensorSpec, columns: Sequence[str], mapped: str | None, alon
     if numbered and set(numbered) <= set(columns):
         return Binding(spec, numbered)
     if alone and not mapped and size is not None and len(columns) == size:
+        _say_by_place(source, spec, columns)
         return Binding(spec, tuple(columns))
     raise Setup("missing_column", _refusal(spec, name, columns, size, alone))
+
+
+def _say_by_place(source: Source, spec: TensorSpec, columns: Sequence[str]) -> None:
+    """Nothing but their number speaks for these columns: in another order they would be taken as gladly."""
+    rows = "standard input" if source.path == STANDARD else source.path.name
+    taken = f"the only column of {rows}, {columns[0]!r}"
+    if len(columns) > 1:
+        taken = f"the {len(columns)} columns of {rows} in the order of the file"
+    cure = "name them in a table.columns step of pipeline.toml to have them found by name"
+    log.warning("input %r takes %s: %s", spec.name, taken, cure)
 
 
 def _listed(spec: TensorSpec, listed: Sequence[str], columns: Sequence[str], size: int | None) -> tuple[str, ...]:
@@ -80,11 +94,15 @@ def _listed(spec: TensorSpec, listed: Sequence[str], columns: Sequence[str], siz
 
 def _refusal(spec: TensorSpec, name: str, columns: Sequence[str], size: int | None, alone: bool) -> str:
     tried = f"no column {name!r}"
+    cure = f"To use another column: --map {spec.name}=COLUMN"
     if size is not None and size > 1:
         tried += f" and no columns {name}_0 to {name}_{size - 1}"
         tried += f", and its {len(columns)} columns are not the {size} that the input takes" if alone else ""
-    nearest = _nearest(name, columns)
-    return f"input {spec} cannot be filled: the rows have {tried}{nearest} To use another column: --map {spec.name}=COLUMN"
+        cure = (
+            f"To have {size} columns found by name, list them in a table.columns step of pipeline.toml; "
+            f"to use one that holds a list: --map {spec.name}=COLUMN"
+        )
+    return f"input {spec} cannot be filled: the rows have {tried}{_nearest(name, columns)} {cure}"
 
 
 def _nearest(name: str, columns: Sequence[str]) -> str:

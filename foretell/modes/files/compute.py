@@ -1,6 +1,7 @@
 """One chunk through the pipeline: all rows at once, and by halving where that fails, until only the bad rows are left."""
 
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -65,7 +66,7 @@ class Computer:
             result.rows += len(rows)
         except (Invalid, Broken) as error:
             if len(rows) == 1:
-                result.bad.append(_bad_row(rows, error))
+                result.bad.append(_bad_row(rows, error, self.pipeline.signature.rows))
                 return
             half = len(rows) // 2
             self._answer(rows.part(0, half), result)
@@ -106,8 +107,20 @@ def _stack(name: str, arrays: list[Array]) -> Array:
     return np.stack(arrays)
 
 
-def _bad_row(rows: Rows, error: ForetellError) -> BadRow:
+def _bad_row(rows: Rows, error: ForetellError, counted: bool) -> BadRow:
     """The reason, with what a step or the model raised: whoever runs this mode also owns the model."""
+    number = int(rows.numbers[0])
     cause = error.__cause__ if isinstance(error, Broken) else None
     reason = f"{error.message}: {type(cause).__name__}: {cause}" if cause else error.message
-    return BadRow(int(rows.numbers[0]), error.code, reason, rows.ids[0] if rows.ids is not None else None)
+    reason = _renumber(reason, error, number) if counted or error.code == "lossy_value" else reason
+    return BadRow(number, error.code, reason, rows.ids[0] if rows.ids is not None else None)
+
+
+def _renumber(reason: str, error: ForetellError, number: int) -> str:
+    """The reason with the row's number in the file: whoever raised it saw this row alone, as row 0."""
+    index = error.details.get("index")
+    if error.details.get("row") == 0:
+        reason = re.sub(r"\brow 0\b", f"row {number}", reason, count=1)
+    if isinstance(index, list) and index[:1] == [0]:
+        reason = re.sub(r"\bat index \[0\b", f"at index [{number}", reason, count=1)
+    return reason

@@ -29,6 +29,7 @@ def read(source: Source) -> "CsvReader":
     with contextlib.ExitStack() as on_refusal:
         stream = on_refusal.enter_context(source.path.open("rb"))
         header = _read_header(stream, source)
+        _refuse_other_separators(header, source)
         reader = CsvReader(source, stream, header, bind(source, header))
         on_refusal.pop_all()
     return reader
@@ -149,6 +150,15 @@ def _read_header(stream: BinaryIO, source: Source) -> list[str]:
     if header is None:
         raise Setup("broken_file", f"{source.path} is empty: the first row of a CSV file names its columns")
     return [name.strip() for name in header]
+
+
+def _refuse_other_separators(header: Sequence[str], source: Source) -> None:
+    """One column whose name holds another separator is a table that was saved with that one."""
+    known = {spec.name for spec in source.signature.inputs} | set(source.map.values())
+    found = next((mark for mark in ";\t|" if mark in header[0]), None)
+    if len(header) == 1 and found and header[0] not in known:
+        shown = "tabs" if found == "\t" else found
+        raise Setup("broken_file", f"{source.path} is separated by {shown}: this reads commas. Save it with commas, in UTF-8")
 
 
 def _number(first: int, count: int, refused: deque[BadRow]) -> tuple[Numbers, tuple[BadRow, ...]]:

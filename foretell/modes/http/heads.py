@@ -1,7 +1,7 @@
 """What the headers of a request say to a door: looked through once, checked before the body is read."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 
 from foretell.errors import Denied, TooLarge, Unsupported
@@ -10,15 +10,22 @@ from foretell.modes.http.status import Headers
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_MARK = 256
 _LOOPBACK_HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+BINARY = b"inference-header-content-length"
+ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", BINARY})
+PLAIN = (b"", b"identity")
+PACKED = (b"gzip", b"deflate")
 
 
 class Heads:
-    """The headers that matter. ``length`` is -1 when it is not given, ``marks`` are given back as they came."""
+    """The headers that matter. ``length`` is -1 when it is not given, ``marks`` are given back as they came.
 
-    __slots__ = ("content_type", "encoding", "host", "length", "marks", "odd")
+    ``odd``: whether there is one that takes more than the fast lane has. All are in ``headers``, for what is asked rarely.
+    """
 
-    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    __slots__ = ("content_type", "encoding", "headers", "host", "length", "marks", "odd")
+
+    def __init__(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self.headers = headers
         self.length = -1
         self.content_type = b""
         self.encoding = b""
@@ -39,6 +46,11 @@ class Heads:
             elif name in (b"x-request-id", b"traceparent") and _can_be_given_back(value):
                 self.marks = [*self.marks, (name, value)]
 
+    def find(self, wanted: bytes) -> bytes | None:
+        """The value of a header, those of several joined by commas; None if it is not there."""
+        values = [value for name, value in self.headers if name == wanted]
+        return b",".join(values) if values else None
+
     @property
     def request_id(self) -> str | None:
         return next((value.decode() for name, value in self.marks if name == b"x-request-id"), None)
@@ -57,10 +69,11 @@ def check_body(heads: Heads, most_bytes: int, *, json_only: bool) -> None:
     """Refuse a body that will not be read, before it is. Raises TooLarge or Unsupported."""
     if heads.length > most_bytes:
         raise too_large(most_bytes, heads.length)
-    if heads.encoding not in (b"", b"identity"):
+    if heads.encoding and heads.encoding.lower() not in PLAIN + PACKED:
         got = heads.encoding.decode("latin-1")[:40]
-        raise Unsupported("unsupported_encoding", f"a body encoded as {got!r} is not read here: send it plain", got=got)
-    if json_only and not is_json(heads.content_type):
+        text = f"a body encoded as {got!r} is not read here: send it plain, or as gzip or deflate"
+        raise Unsupported("unsupported_encoding", text, supported="gzip, deflate", got=got)
+    if json_only and not (is_json(heads.content_type) or is_untold(heads.content_type)):
         got = heads.content_type.decode("latin-1")[:80]
         text = f"this route reads application/json, not {got!r}: send -H 'content-type: application/json'"
         raise Unsupported("unsupported_content_type", text, supported="application/json", got=got)
@@ -70,6 +83,11 @@ def check_body(heads: Heads, most_bytes: int, *, json_only: bool) -> None:
 def is_json(content_type: bytes) -> bool:
     """Whether a body of this content type is JSON; one without a content type is taken as such."""
     return content_type.partition(b";")[0].strip().lower() in (b"", b"application/json")
+
+
+def is_untold(content_type: bytes) -> bool:
+    """Whether a content type only says that it is bytes: clients that never thought of it send JSON so."""
+    return content_type.partition(b";")[0].strip().lower() == b"application/octet-stream"
 
 
 @lru_cache(maxsize=64)

@@ -16,9 +16,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from foretell.engine.batcher import Entry
 from foretell.errors import ForetellError, HeadersTooLarge, Invalid
-from foretell.modes.http.app import ON_LOOP_BYTES, Door, HttpApp
+from foretell.modes.http.app import ON_LOOP_BYTES, HttpApp
+from foretell.modes.http.compress import pack
+from foretell.modes.http.doors import Door
+from foretell.modes.http.framed import FramedRequest
 from foretell.modes.http.heads import Heads, is_json, is_loopback
 from foretell.modes.http.status import Answer, Headers, refusal, unexpected
+from foretell.modes.http.tensors import JSON_HEADERS
 from foretell.request import Request
 from foretell.tensors import Arrays
 
@@ -34,6 +38,7 @@ class Turn:
 
     def __init__(self, lane: "FastLane") -> None:
         self.lane = lane
+        self.most_plain = lane.http.compress_above
         self.entry: Entry | None = None
         self.heads = Heads(())
         # what uvicorn reads and sets on the request in flight
@@ -49,7 +54,14 @@ class Turn:
         self.entry = None
         if outputs is not None:
             try:
-                self.lane.write(b"HTTP/1.1 200 OK\r\n", JSON, self.door.write(self.request, outputs))
+                if isinstance(self.request, FramedRequest):
+                    self.lane.tell(self.request.frame(outputs))
+                    return
+                body = self.door.write(self.request, outputs)
+                if len(body) > self.most_plain:
+                    self.lane.tell(Answer(200, JSON_HEADERS, body))
+                else:
+                    self.lane.write(b"HTTP/1.1 200 OK\r\n", JSON, body)
                 return
             except Exception as mistake:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's 500
                 error = unexpected(mistake)
@@ -246,6 +258,15 @@ class FastLane(HttpToolsProtocol):
         if not turn.keep_alive:
             self.transport.close()
         self._go_on()
+
+    def tell(self, answer: Answer) -> None:
+        """Write an answer, compressed if it is large and the client asked for that: in a thread, as nobody should wait."""
+        coding = self.http.coding(self.turn.heads, len(answer.body))
+        if coding is None:
+            self.refuse(answer)
+        else:
+            packing = self.loop.run_in_executor(None, pack, answer, coding)
+            packing.add_done_callback(lambda done: self.refuse(done.result()))
 
     def refuse(self, answer: Answer) -> None:
         self.write(STATUS_LINE[answer.status], b"".join(b"%b: %b\r\n" % header for header in answer.headers), answer.body)

@@ -33,7 +33,7 @@ def decode_data(raw: bytes | memoryview, datatype: Datatype, name: str, *, as_ba
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid("invalid_json", f"the data of input {name!r} is not valid JSON: {error}", input=name) from error
     if datatype is Datatype.BYTES:
-        values = _map(values, _from_base64 if as_base64 else _encode_text, name)
+        values = list(map(str.encode, values)) if depth == 1 and not as_base64 else _map(values, _READ[as_base64], name)
     return to_array(values, datatype, name)
 
 
@@ -65,9 +65,11 @@ def is_text(array: Array) -> bool:
 
 
 def spell_out(values: Any) -> Any:
-    """Nested lists with NaN and the infinities as strings."""
+    """Nested lists and objects with NaN and the infinities as strings."""
     if isinstance(values, list):
         return [spell_out(value) for value in values]
+    if isinstance(values, dict):
+        return {name: spell_out(value) for name, value in values.items()}
     if isinstance(values, float) and not math.isfinite(values):
         return "NaN" if math.isnan(values) else "Infinity" if values > 0 else "-Infinity"
     return values
@@ -166,12 +168,11 @@ def _map(values: Any, change: Any, name: str) -> Any:
         raise Invalid("bad_text", f"input {name!r} has an element that cannot be read: {error}", input=name) from error
 
 
-def _encode_text(text: str) -> bytes:
-    return text.encode()
-
-
 def _from_base64(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
+
+
+_READ = {True: _from_base64, False: str.encode}
 
 
 def _refused(name: str, datatype: Datatype, error: Exception) -> Invalid:

@@ -1,61 +1,114 @@
 """Everything that is not hot: health, metadata, metrics and the page for people."""
 
-import html
-import json
-import shlex
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import asdict
 from importlib.metadata import version
-from importlib.resources import files
 from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as WebRequest
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from foretell.engine.catalog import Catalog
+from foretell.engine.describe import config, metadata
 from foretell.engine.engine import Engine
+from foretell.engine.loader import IndexEntry, Loader, State
 from foretell.errors import ForetellError, Invalid, Missing, Unavailable, WrongVerb
-from foretell.modes.http.rows import example_row
-from foretell.tensors import Datatype, Signature, TensorSpec, show_shape
+from foretell.modes.http.docs import Docs
+from foretell.modes.http.hosts import HostRoutes, find_default
+from foretell.modes.http.repository import RepositoryPages
+from foretell.modes.http.tfserving import model_metadata, model_status
 
-SECURE = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-LONGEST_EXAMPLE = 1000
+Statistics = Callable[[str, str], dict[str, Any]]
+"""The ``model_stats`` entry of a model and version."""
+
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "generate",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "parameters",
+    "statistics",
+)
+PLACES = ("", "/versions/{version}", "/labels/{label}")
+
+
+def no_statistics(name: str, version: str) -> dict[str, Any]:
+    """For an application without metrics."""
+    return {"name": name, "version": version}
 
 
 class Pages:
     """The routes beside the doors, as an ASGI application."""
 
-    def __init__(self, catalog: Catalog, metrics: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        metrics: Callable[[], bytes],
+        statistics: Statistics,
+        loader: Loader,
+        admin_key: str,
+        hosts: HostRoutes,
+    ) -> None:
         self.catalog = catalog
         self.metrics = metrics
+        self.statistics = statistics
+        self.loader = loader
         self.draining = False
-        get = ["GET"]
-        model = "/v2/models/{model}"
+        self.docs = Docs(catalog)
         routes = [
-            Route("/", lambda request: RedirectResponse("/docs"), methods=get),
-            Route("/docs", self.docs, methods=get),
-            Route("/docs/{name:str}", self.static, methods=get),
-            Route("/metrics", self.exposition, methods=get),
-            Route("/v2", self.server, methods=get),
-            Route("/v2/health/live", self.live, methods=get),
-            Route("/v2/health/ready", self.ready, methods=get),
-            Route("/v2/models", self.models, methods=get),
+            *self._host_routes(hosts),
+            *self.docs.routes,
+            *self._server_routes(),
+            *RepositoryPages(loader, admin_key).routes,
+            *(route for place in PLACES for route in self._model_routes(place)),
         ]
-        for path in (model, model + "/versions/{version}"):
-            routes += [
-                Route(path, self.metadata, methods=get),
-                Route(path + "/ready", self.model_ready, methods=get),
-                Route(path + "/infer", self.shut, methods=["POST"]),
-                Route(path.replace("/v2/models", "/predict"), self.shut, methods=["POST"]),
-            ]
         self.router = Router(routes, redirect_slashes=False)
+        self.docs.describe(routes)
+
+    def _server_routes(self) -> list[Route]:
+        pages = {
+            "/metrics": self.exposition,
+            "/v2": self.server,
+            "/v2/health/live": self.live,
+            "/v2/health/ready": self.ready,
+            "/v2/models": self.models,
+            "/v2/models/stats": self.all_stats,
+        }
+        return [Route(path, page, methods=["GET"]) for path, page in pages.items()]
+
+    def _model_routes(self, place: str) -> list[Route]:
+        """The pages of one model; a door's path is here too, for when there is no door."""
+        model, tensorflow = "/v2/models/{model}" + place, "/v1/models/{model}" + place
+        doors = [
+            *(f"{model}/{verb}" for verb in ("infer", "generate", "generate_stream")),
+            *(f"{tensorflow}:{verb}" for verb in ("predict", "classify", "regress")),
+            "/predict/{model}" + place,
+        ]
+        if not place.startswith("/labels"):
+            doors.append("/predictions/{model}" + place.replace("/versions", ""))
+        pages = {
+            model: self.metadata,
+            f"{model}/ready": self.model_ready,
+            f"{model}/config": self.config,
+            f"{model}/stats": self.stats,
+            tensorflow: self.tensorflow_status,
+            f"{tensorflow}/metadata": self.tensorflow_metadata,
+        }
+        shut = [Route(path, self.shut, methods=["POST"]) for path in doors]
+        return [*shut, *(Route(path, page, methods=["GET"]) for path, page in pages.items())]
+
+    def _host_routes(self, hosts: HostRoutes) -> list[Route]:
+        routes = [Route("/ping", self.ping, methods=["GET"]), Route("/invocations", self.nameless, methods=["POST"])]
+        if hosts.vertex_health:
+            routes.append(Route(hosts.vertex_health, self.ping, methods=["GET"]))
+        if hosts.vertex_predict:
+            routes.append(Route(hosts.vertex_predict, self.nameless, methods=["POST"]))
+        return routes
 
     async def __call__(
         self,
@@ -72,20 +125,57 @@ class Pages:
             raise _not_routed(scope["method"], error) from error
 
     async def server(self, request: WebRequest) -> Response:
-        return _json({"name": "foretell", "version": version("foretell"), "extensions": []})
+        return _json({"name": "foretell", "version": version("foretell"), "extensions": EXTENSIONS})
 
     async def live(self, request: WebRequest) -> Response:
         return _json({"live": True})
 
     async def ready(self, request: WebRequest) -> Response:
-        ready = self.catalog.complete and not self.draining and all(engine.ready for engine in self.catalog)
+        ready = self._is_ready()
         return _json({"ready": ready}, 200 if ready else 503)
+
+    async def ping(self, request: WebRequest) -> Response:
+        """Ready, as TorchServe, SageMaker and Vertex ask it."""
+        ready = self._is_ready()
+        return _json({"status": "Healthy" if ready else "Unhealthy"}, 200 if ready else 503)
 
     async def models(self, request: WebRequest) -> Response:
         return _json([{"name": engine.name, "version": engine.version, "ready": engine.ready} for engine in self.catalog])
 
     async def metadata(self, request: WebRequest) -> Response:
-        return _json(describe(self._engine(request), self.catalog))
+        return _json(asdict(metadata(self._engine(request), self.catalog)))
+
+    async def config(self, request: WebRequest) -> Response:
+        return _json(config(self._engine(request)))
+
+    async def stats(self, request: WebRequest) -> Response:
+        """Of one version, or without one of all."""
+        engine = self._engine(request)
+        versions = self.catalog.versions(engine.name) if request.path_params.keys() == {"model"} else [engine.version]
+        return _json({"model_stats": [self.statistics(engine.name, version) for version in versions]})
+
+    async def all_stats(self, request: WebRequest) -> Response:
+        return _json({"model_stats": [self.statistics(engine.name, engine.version) for engine in self.catalog]})
+
+    async def tensorflow_status(self, request: WebRequest) -> Response:
+        """Of one version, or without one of all, whatever state they are in."""
+        name = request.path_params["model"]
+        if request.url.path.endswith((":predict", ":classify", ":regress")):
+            raise WrongVerb("wrong_verb", f"this path does not take {request.method[:16]}: use POST", allow="POST")
+        if request.path_params.keys() == {"model"}:
+            entries = [entry for entry in self.loader.index() if entry.name == name]
+            if entries:
+                return _json(model_status(entries))
+        engine = self._engine(request)
+        return _json(model_status([IndexEntry(engine.name, engine.version, State.READY)]))
+
+    async def tensorflow_metadata(self, request: WebRequest) -> Response:
+        return _json(model_metadata(self._engine(request)))
+
+    async def nameless(self, request: WebRequest) -> Response:
+        """A host's route without a door: there is no model that it could mean, or it is not ready."""
+        self.catalog.find(find_default(self.catalog))
+        raise Missing("unknown_route", "there is nothing at this path: see /docs")
 
     async def model_ready(self, request: WebRequest) -> Response:
         name = request.path_params["model"]
@@ -103,86 +193,13 @@ class Pages:
     async def exposition(self, request: WebRequest) -> Response:
         return Response(self.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def static(self, request: WebRequest) -> Response:
-        kinds = {"page.js": "text/javascript", "page.css": "text/css"}
-        name = request.path_params["name"]
-        if name not in kinds:
-            raise Missing("unknown_route", "there is nothing at this path: see /docs")
-        text = files("foretell.modes.http").joinpath("static", name).read_text("utf-8")
-        return Response(text, media_type=kinds[name], headers=SECURE)
-
-    async def docs(self, request: WebRequest) -> Response:
-        base = f"http://{request.headers.get('host', 'localhost')}"
-        cards = "".join(_card(engine, base) for engine in self.catalog) or "<p>No model is ready yet: load this page again.</p>"
-        page = files("foretell.modes.http").joinpath("static", "page.html").read_text("utf-8")
-        return HTMLResponse(page.replace("<!-- models -->", cards), headers=SECURE)
+    def _is_ready(self) -> bool:
+        engines = list(self.catalog)
+        return bool(engines) and self.catalog.complete and not self.draining and all(engine.ready for engine in engines)
 
     def _engine(self, request: WebRequest) -> Engine:
-        return self.catalog.find(request.path_params["model"], request.path_params.get("version"))
-
-
-def describe(engine: Engine, catalog: Catalog) -> dict[str, Any]:
-    """Model metadata of the Open Inference Protocol; -1 is an axis of any length."""
-    signature = engine.pipeline.signature
-
-    def show(spec: TensorSpec) -> dict[str, Any]:
-        shape = ([None] if signature.rows else []) + list(spec.shape)
-        return {"name": spec.name, "datatype": str(spec.dtype), "shape": [-1 if size is None else size for size in shape]}
-
-    return {
-        "name": engine.name,
-        "versions": catalog.versions(engine.name),
-        "platform": "foretell_pipeline",
-        "inputs": [show(spec) for spec in signature.inputs],
-        "outputs": [show(spec) for spec in signature.outputs],
-    }
-
-
-def example_curl(engine: Engine, base: str) -> str:
-    """A line for the shell that asks the model by the row door."""
-    inputs = engine.pipeline.signature.inputs
-    url = f"{base}/predict/{engine.name}"
-    if len(inputs) == 1 and inputs[0].dtype is Datatype.BYTES and not inputs[0].shape:
-        return f"curl -H 'content-type: image/png' --data-binary @image.png {url}"
-    row = json.dumps(example_row(engine.pipeline.signature), ensure_ascii=False)
-    row = row if len(row) < 400 else row[:380] + " ...}"
-    return f"curl -H 'content-type: application/json' -d {shlex.quote(row)} {url}"
-
-
-def _card(engine: Engine, base: str) -> str:
-    signature = engine.pipeline.signature
-    name = html.escape(engine.name)
-    curl = example_curl(engine, base)
-    return (
-        f"<section id='{name}'><h2>{name} <small>version {html.escape(engine.version)}</small></h2><div class='halves'>"
-        f"<div>{_table('Takes', signature.inputs)}{_table('Gives', signature.outputs)}</div>"
-        f"{_form(name, signature, takes_image=' image/png' in curl)}</div>"
-        f"<h3>From a shell</h3><pre>{html.escape(curl)}</pre></section>"
-    )
-
-
-def _table(title: str, specs: tuple[TensorSpec, ...]) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(spec.name)}</td><td>{spec.dtype}</td>"
-        f"<td>{show_shape(spec.shape) if spec.shape else 'one value'}</td></tr>"
-        for spec in specs
-    )
-    head = "<tr><th>name</th><th>datatype</th><th>in a row</th></tr>"
-    return f"<h3>{title}</h3><div class='scrolls'><table>{head}{rows}</table></div>"
-
-
-def _form(name: str, signature: Signature, *, takes_image: bool) -> str:
-    field = "<input type=file accept='image/*'>"
-    if not takes_image:
-        row = json.dumps(example_row(signature), indent=2, ensure_ascii=False)
-        row = row if len(row) < LONGEST_EXAMPLE else json.dumps(example_row(signature), ensure_ascii=False)
-        lines = min(16, row.count("\n") + 1 + len(row) // 400)
-        field = f"<textarea rows={lines} spellcheck=false aria-label='a row'>{html.escape(row)}</textarea>"
-    kind = "image" if takes_image else "json"
-    return (
-        f"<form data-url='/predict/{name}' data-kind='{kind}'><h3>Try it</h3>{field}<button>Ask</button>"
-        "<p class='note' role='status'></p><output></output></form>"
-    )
+        asked = request.path_params
+        return self.catalog.find(asked["model"], asked.get("version"), asked.get("label"))
 
 
 def _json(content: object, status: int = 200) -> Response:

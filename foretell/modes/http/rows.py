@@ -8,6 +8,7 @@ import base64
 import binascii
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,12 +18,14 @@ import orjson
 
 from foretell.engine.engine import Engine
 from foretell.errors import Invalid, Setup, Unsupported
+from foretell.modes.http.misfit import EMPTY, NO_ROWS, ONE_LINE, explain_rows, explain_value, missing_column
 from foretell.modes.http.numbers import NotFinite, spell_out, to_array
 from foretell.request import Request
 from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec
 
 JSON = b"application/json"
 _BF16 = Datatype.BF16.numpy
+_BASE64 = re.compile(rb'\{\s*"b64"\s*:')
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -40,11 +43,11 @@ class RowDoor:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.signature = engine.pipeline.signature
-        self.columns = [_Column(spec) for spec in self.signature.inputs]
+        self.columns = [Column(spec) for spec in self.signature.inputs]
         fields = [(f"f{index}", column.kind) for index, column in enumerate(self.columns)]
         names = {f"f{index}": column.spec.name for index, column in enumerate(self.columns)}
         try:
-            row: Any = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True)
+            row: Any = msgspec.defstruct("Row", fields, rename=names)  # what no input needs is passed over
         except ValueError as error:
             text = f"an input of model {engine.name!r} has a quote, a backslash or a control character in its name: rename it"
             raise Setup("broken_pipeline", text) from error
@@ -67,17 +70,16 @@ class RowDoor:
 
     def write(self, request: Request, outputs: Arrays) -> bytes:
         """One prediction a row, as JSON."""
+        return self.write_under(self._head + b",", outputs)
+
+    def write_under(self, head: bytes, outputs: Arrays) -> bytes:
+        """The predictions in an object that begins with ``head``."""
         if not self.signature.rows:
             outputs = {name: array[np.newaxis] for name, array in outputs.items()}
-        columns = [_to_json(array) for array in outputs.values()]
-        predictions = [dict(zip(outputs, values, strict=True)) for values in zip(*columns, strict=True)]
-        text = orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY)
-        if b"null" in text:
-            text = orjson.dumps([{k: spell_out(_plain(v)) for k, v in row.items()} for row in predictions])
-        return b'%b,"predictions":%b}' % (self._head, text)
+        return b'%b"predictions":%b}' % (head, dump(predictions(outputs)))
 
     def _reader(self, media: bytes) -> Callable[[bytes], dict[str, Array]]:
-        readers = {JSON: self._read_json, b"application/x-ndjson": self._read_ndjson}
+        readers = {JSON: self.read_json, b"application/x-ndjson": self._read_ndjson}
         if not any(column.spec.shape for column in self.columns):
             readers[b"text/csv"] = self._read_csv
         if media in readers:
@@ -100,39 +102,66 @@ class RowDoor:
         array[0] = body
         return {self.columns[0].spec.name: array}
 
-    def _read_json(self, body: bytes) -> dict[str, Array]:
+    def read_json(self, body: bytes) -> dict[str, Array]:
+        """One row or a list of rows, in JSON. Raises Invalid."""
         start = body.lstrip(b" \t\r\n")[:1]
         try:
             if start == b"{":
                 return self._stack([self._one.decode(body)])
             rows = body.lstrip(b" \t\r\n")[1:].lstrip(b" \t\r\n")
-            if len(self.columns) == 1 and not rows.startswith((b"{", b"]")):
+            if start == b"[" and rows.startswith(b"]"):
+                raise Invalid("wrong_rows", NO_ROWS, expected="at least 1 row", got=0)
+            if len(self.columns) == 1 and (not rows.startswith(b"{") or self._is_bare_base64(rows)):
                 return {self.columns[0].spec.name: self.columns[0].stack(self._bare.decode(body))}
             return self._stack(self._many.decode(body))
         except msgspec.ValidationError as error:
-            raise self._misfit(error) from error
+            raise explain_rows(error, body, self.signature.inputs) from error
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Invalid("invalid_json", f"the body is not valid JSON: {error}") from error
+            raise Invalid("invalid_json", f"the body is not valid JSON: {error}" if start else EMPTY) from error
+
+    def _is_bare_base64(self, rows: bytes) -> bool:
+        """Whether the first row is the one input's bytes, and not an object with that input as its key."""
+        spec = self.columns[0].spec
+        return spec.dtype is Datatype.BYTES and spec.name != "b64" and _BASE64.match(rows) is not None
 
     def _read_ndjson(self, body: bytes) -> dict[str, Array]:
-        lines = b",".join(line for line in body.splitlines() if line.strip())
-        return self._read_json(b"[%b]" % lines)
+        lines = [line for line in body.splitlines() if line.strip()]
+        try:
+            return self.read_json(b"[%b]" % b",".join(lines))
+        except Invalid as error:
+            if len(lines) > 1 or error.code != "invalid_json":
+                raise
+            raise Invalid("invalid_json", f"{error.message}; {ONE_LINE}") from error
 
     def _read_csv(self, body: bytes) -> dict[str, Array]:
         try:
             header, *rows = [row for row in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline="")) if row]
         except (UnicodeDecodeError, csv.Error, ValueError) as error:
-            raise Invalid("invalid_body", "the body is not CSV text in UTF-8 with a header line") from error
+            text = "the body is not CSV text in UTF-8 with a header line" if body.strip() else EMPTY
+            raise Invalid("invalid_body", text) from error
         for number, row in enumerate(rows):
             if len(row) != len(header):
                 text = f"row {number} has {len(row)} cells, the header names {len(header)} columns"
                 raise Invalid("bad_row", text, row=number, expected=len(header), got=len(row))
-        names = [column.spec.name for column in self.columns]
-        if sorted(header) != sorted(names) or not rows:
-            text = f"the CSV needs a header line and rows with exactly the columns {', '.join(names)}, each once"
-            raise Invalid("bad_row", text, expected=names)
+        header = [name.strip() for name in header]
+        if not rows:
+            text = NO_ROWS if b"\n" in body.strip() else ONE_LINE
+            raise Invalid("bad_row", text if body.strip() else EMPTY, expected="a header line, then at least 1 row", got=0)
+        self._check_header(header)
         cells = dict(zip(header, zip(*rows, strict=True), strict=True))
         return {column.spec.name: column.parse(cells[column.spec.name]) for column in self.columns}
+
+    def _check_header(self, header: Sequence[str]) -> None:
+        """That every input has its column, once; other columns are passed over."""
+        names = [column.spec.name for column in self.columns]
+        if len(header) == 1 and ";" in header[0] and header != names:
+            raise Invalid("bad_row", "the CSV is separated by ;: this reads commas", expected=",", got=";")
+        for name in names:
+            if header.count(name) > 1:
+                raise Invalid("bad_row", f"two columns are named {name!r}: rename one", input=name)
+            if name not in header:
+                others = [other for other in header if other not in names]
+                raise Invalid("bad_row", missing_column(name, others), input=name)
 
     def _stack(self, rows: Sequence[Any]) -> dict[str, Array]:
         return {
@@ -140,18 +169,39 @@ class RowDoor:
             for index, column in enumerate(self.columns)
         }
 
-    def _misfit(self, error: Exception) -> Invalid:
-        names = ", ".join(str(column.spec) for column in self.columns)
-        reason = str(error).replace("`", "").replace("$", "body")
-        return Invalid("bad_row", f"a row does not fit: {reason}; a row has {names}", expected=names)
 
-
-class _Column:
+class Column:
     """One input of the signature, as a column of rows."""
 
     def __init__(self, spec: TensorSpec) -> None:
         self.spec = spec
         self.kind = _kind_of(spec)
+        self._one, self._all = _decoders(self.kind)
+
+    def read_one(self, raw: bytes | memoryview) -> Any:
+        """The JSON value of one row, for ``stack``; a bare value stands for lists of one. Raises Invalid."""
+        text = bytes(raw).strip()
+        axes = len(self.spec.shape)
+        if axes and not text.startswith(b"["):
+            text = b"[" * axes + text + b"]" * axes
+        if not axes and text.startswith(b"["):
+            values = self.read_all(text)
+            if len(values) == 1:
+                return values[0]
+        return self._decode(self._one, text)
+
+    def read_all(self, raw: bytes | memoryview) -> Any:
+        """The JSON list of all rows' values, for ``stack``. Raises Invalid."""
+        return self._decode(self._all, raw)
+
+    def _decode(self, decoder: Any, raw: bytes | memoryview) -> Any:
+        name = self.spec.name
+        try:
+            return decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            raise explain_value(error, bytes(raw), self.spec) from error
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise Invalid("invalid_json", f"the value of input {name!r} is not valid JSON: {error}", input=name) from error
 
     def stack(self, values: Sequence[Any]) -> Array:
         """JSON values, one a row, as one array. Raises Invalid."""
@@ -172,6 +222,11 @@ class _Column:
                 text = f"row {row}: {cell[:40]!r} in column {self.spec.name!r} is not a {self.spec.dtype}"
                 raise Invalid("bad_row", text, row=row, input=self.spec.name) from error
         return to_array(values, self.spec.dtype, self.spec.name)
+
+
+def _decoders(kind: Any) -> "tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]":
+    """Of one value, and of a list of them."""
+    return msgspec.json.Decoder(kind), msgspec.json.Decoder(list[kind])
 
 
 def _cell_reader(dtype: Datatype) -> Callable[[str], float]:
@@ -214,7 +269,8 @@ def _to_bytes(value: Any, name: str) -> bytes:
         raise Invalid("bad_text", f"input {name!r} has an element that is not base64", input=name) from error
 
 
-def _to_json(array: Array) -> list[Any]:
+def to_json(array: Array) -> list[Any]:
+    """A column as one value a row, for ``dump``; bytes that are not text as ``{"b64": ...}``."""
     if array.dtype == object:
         return [_text(item) for item in array.tolist()]
     if array.dtype.kind in "iub":
@@ -235,7 +291,24 @@ def _text(value: Any) -> Any:
     return value
 
 
+def predictions(outputs: Arrays) -> list[dict[str, Any]]:
+    """One object a row, for ``dump``."""
+    columns = [to_json(array) for array in outputs.values()]
+    return [dict(zip(outputs, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def dump(value: Any) -> bytes:
+    """JSON of rows; NaN and the infinities as strings."""
+    text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(spell_out(_plain(value))) if b"null" in text else text
+
+
 def _plain(value: Any) -> Any:
+    """The same without numpy's own kinds."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import uvicorn
@@ -19,7 +19,10 @@ log = logging.getLogger("foretell")
 
 
 class HttpServer(uvicorn.Server):
-    """One HTTP server on one listening socket. ``stop`` drains it; ``serve_until_stopped`` ends when that is done."""
+    """One HTTP server on one listening socket. ``stop`` drains it; ``serve_until_stopped`` ends when that is done.
+
+    What is in ``also_stopping`` is told the seconds of grace when it stops.
+    """
 
     def __init__(self, app: HttpApp, settings: Settings, listening: socket.socket) -> None:
         super().__init__(
@@ -40,6 +43,7 @@ class HttpServer(uvicorn.Server):
         self.app = app
         self.grace_s = settings.timeouts.drain_grace_s
         self.listening = listening
+        self.also_stopping: list[Callable[[float], None]] = []
         self._stopping = False
 
     async def serve_until_stopped(self) -> None:
@@ -56,6 +60,8 @@ class HttpServer(uvicorn.Server):
         self._stopping = True
         log.info("stopping: requests are taken for another %g s, then those in flight are answered", grace_s)
         self.app.drain()
+        for also_stop in self.also_stopping:
+            also_stop(grace_s)
         asyncio.get_running_loop().call_later(grace_s, setattr, self, "should_exit", True)
 
     @contextmanager

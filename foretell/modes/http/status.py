@@ -52,6 +52,8 @@ def refusal(error: ForetellError, request_id: str | None = None) -> Answer:
     headers: Headers = [(b"content-type", b"application/json")]
     if isinstance(retry_after_s, int | float):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry_after_s))))
+    if error.kind is Kind.UNAUTHENTICATED:
+        headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(details.get("allow"), str):
         headers.append((b"allow", str(details["allow"]).encode()))
     return Answer(STATUS[error.kind], headers, body)

@@ -31,6 +31,26 @@ def test_exactly_as_many_columns_as_elements_are_taken_in_order() -> None:
     assert bound((X3,), ["c", "a", "b"]) == {"x": ("c", "a", "b")}
 
 
+@pytest.mark.parametrize(
+    ("specs", "columns", "says"),
+    [
+        (
+            (X3,),
+            ["c", "a", "b"],
+            "input 'x' takes the 3 columns of rows.csv in the order of the file: name them in a table.columns",
+        ),
+        ((AGE,), ["years"], "input 'age' takes the only column of rows.csv, 'years': name them"),
+        ((X3,), ["x_0", "x_1", "x_2"], None),
+        ((X3,), ["x"], None),
+    ],
+)
+def test_columns_taken_by_their_place_are_told(
+    specs: tuple[TensorSpec, ...], columns: list[str], says: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    bound(specs, columns)
+    assert (says is None and not caplog.messages) or (says is not None and says in caplog.messages[0])
+
+
 def test_a_map_names_a_column_or_several() -> None:
     assert bound((AGE,), ["years", "name"], age="years") == {"age": ("years",)}
     assert bound((X3,), ["a", "b", "c", "d"], x="d, b,a") == {"x": ("d", "b", "a")}
@@ -41,6 +61,7 @@ def test_a_map_names_a_column_or_several() -> None:
     [
         ((AGE, X3), ["agee", "x"], {}, "did you mean 'agee'"),
         ((X3,), ["a", "b"], {}, "its 2 columns are not the 3 that the input takes"),
+        ((X3,), ["a", "b"], {}, "To have 3 columns found by name, list them in a table.columns step of pipeline.toml"),
         ((X3,), ["a", "b", "c"], {"x": "a,b"}, "mapped to 2 columns, it takes 3"),
         ((X3,), ["a", "b", "c"], {"x": "a,b,z"}, "no column 'z'"),
         ((AGE,), ["age"], {"agee": "age"}, "did you mean 'age'"),

@@ -106,6 +106,16 @@ def test_a_file_without_a_readable_header_is_refused_by_name(tmp_path: Path, con
         read(path, FP32)
 
 
+@pytest.mark.parametrize(("mark", "shown"), [(";", ";"), ("\t", "tabs")])
+def test_a_file_with_another_separator_is_told_so(tmp_path: Path, mark: str, shown: str) -> None:
+    with pytest.raises(Setup, match=f"separated by {shown}: this reads commas"):
+        read_one(tmp_path, f"a{mark}b\n1{mark}2\n", FP32)
+
+
+def test_a_column_may_have_a_semicolon_in_its_name(tmp_path: Path) -> None:
+    assert len(read_one(tmp_path, "a;b\n1\n", TensorSpec("a;b", Datatype.FP32))) == 1
+
+
 def test_two_outputs_that_share_a_column_name_are_refused() -> None:
     model = Mirror(FP32)
     writer = csv_format.CsvWriter(sheet_of(model, io.BytesIO()))

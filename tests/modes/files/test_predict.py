@@ -20,6 +20,7 @@ from foretell.errors import Invalid, Setup
 from foretell.modes.files import Report, predict
 from foretell.modes.files.predict import chunk_rows
 from foretell.pipeline import Pipeline
+from foretell.steps import check
 from foretell.tensors import Arrays, Datatype, TensorSpec
 from tests.modes.files.models import FEW_ROWS, ONE_WORKER, Mirror, Only, Sum, features, pipeline, table
 
@@ -113,6 +114,21 @@ def test_a_step_that_refuses_a_row_does_not_stop_its_neighbours(tmp_path: Path) 
     report = predict(Pipeline(Sum(), preprocess=[refuse]), source, tmp_path / "answers.csv", ONE_WORKER)
     assert read_answers(report.target)["row"] == [0, 2]
     assert errors_of(report) == [{"row": 1, "code": "refused_value", "error": "x is below 0, at least 0 is allowed"}]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ndjson", "npy"])
+def test_a_reason_numbers_the_row_as_the_file_does(tmp_path: Path, suffix: str) -> None:
+    values = features(ROWS).astype(np.float64)
+    values[4, 1] = np.inf
+    values[13, 2] = 1e300
+    source = write_rows(tmp_path / f"rows.{suffix}", values)
+    if suffix == "ndjson":
+        source.write_text(source.read_text().replace("Infinity", '"Infinity"'))
+    guarded = Pipeline(Sum(), preprocess=[check.finite()])
+    report = predict(guarded, source, tmp_path / "answers.csv", FEW_ROWS)
+    assert [bad["row"] for bad in errors_of(report)] == [4, 13]
+    assert "row 4, position [1]: expected a finite number" in errors_of(report)[0]["error"]
+    assert "at index [13, 2] cannot be held" in errors_of(report)[1]["error"]
 
 
 def test_a_good_run_removes_the_errors_of_the_run_before(tmp_path: Path) -> None:

@@ -1,23 +1,13 @@
-"""Everything that is not hot: health, metadata, metrics and the page for people."""
+"""Everything that is not hot: health, metadata and metrics."""
 
-import json
 from collections.abc import Iterator
-from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
-import foretell.demo
 from foretell.errors import Setup
-from foretell.modes.http.pages import example_curl
 from foretell.pipeline import Pipeline
-from foretell.settings import Settings
 from foretell.tensors import Signature, TensorSpec
 from foretell.testing import FakeBackend, InProcess
-from tests.browser import CHROMIUM, Browser
-from tests.serving import Served, serving
-
-DEMO = Path(foretell.demo.__file__).parent / "models"
 
 
 @pytest.fixture
@@ -81,67 +71,6 @@ def test_metrics_are_prometheus_text(client: InProcess) -> None:
     assert b'foretell_requests_total{model="m",outcome="ok",version="1"} 1.0' in answer.body
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_allows_nothing_inline(client: InProcess) -> None:
-    answer = client.request("GET", "/docs")
-    text = answer.body.decode()
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert "unsafe" not in answer.headers["content-security-policy"]
-    for part in ("http://", "https://", "<style", " style=", " onclick", "javascript:"):
-        assert part not in text.replace("http://localhost", ""), part
-    for path in ("/docs/page.css", "/docs/page.js"):
-        assert path in text
-        assert client.request("GET", path).status == 200
-
-
-def test_the_root_leads_to_the_page(client: InProcess) -> None:
-    answer = client.request("GET", "/")
-    assert (answer.status, answer.headers["location"]) == (307, "/docs")
-
-
-class _Tags(HTMLParser):
-    OPEN = frozenset({"meta", "link", "input", "br", "html", "!doctype"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stack: list[str] = []
-        self.labels = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.OPEN:
-            self.stack.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.OPEN:
-            assert self.stack.pop() == tag
-
-
-def test_the_page_is_well_formed_and_escapes_what_it_shows() -> None:
-    name = "<script>alert(1)</script>'&"
-    spec = TensorSpec.parse(name, "FP32[2]")
-    backend = FakeBackend(lambda arrays: {"y": arrays[name]}, Signature((spec,), (TensorSpec.parse("y", "FP32[2]"),)))
-    with InProcess(Pipeline(backend)) as client:
-        text = client.request("GET", "/docs", headers={"host": "localhost"}).body.decode()
-    assert "<script>alert" not in text
-    tags = _Tags()
-    tags.feed(text)
-    assert tags.stack == []
-
-
-def test_the_page_of_a_server_without_models_says_so() -> None:
-    with InProcess(Pipeline(FakeBackend()), settings=Settings()) as client:
-        client.service.catalog._models.clear()
-        assert "No model is ready yet" in client.request("GET", "/docs").body.decode()
-
-
-def test_the_line_for_the_shell_is_a_request_that_works(lane_server: Served) -> None:
-    page = lane_server.get("/docs").body.decode()
-    assert "/predict/double" in page
-    with InProcess(Pipeline(FakeBackend())) as client:
-        line = example_curl(next(iter(client.service.catalog)), "http://localhost")
-        row = json.loads(line.split("-d '")[1].split("'")[0])
-        assert client.predict(row)["predictions"]
-
-
 def test_an_input_name_that_json_would_escape_is_refused_at_load() -> None:
     spec = TensorSpec.parse('a"b', "FP32[2]")
     backend = FakeBackend(lambda arrays: {"y": arrays['a"b']}, Signature((spec,), (TensorSpec.parse("y", "FP32[2]"),)))
@@ -149,26 +78,3 @@ def test_an_input_name_that_json_would_escape_is_refused_at_load() -> None:
     with pytest.raises(Setup, match="rename it"):
         client.__enter__()
     client._runner.close()
-
-
-TRY = """(async () => {
-  const form = document.querySelector("form[data-url='/predict/%s']");
-  form.querySelector("textarea").value = %s;
-  form.querySelector("button").click();
-  while (!form.querySelector(".note").textContent) await new Promise(requestAnimationFrame);
-  return [form.querySelector(".note").textContent, form.querySelector("output").textContent];
-})()"""
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: the page is not tried in a browser")
-def test_the_form_of_the_page_asks_the_model_in_a_browser(tmp_path: Path) -> None:
-    with serving(tmp_path, models={}, paths=[DEMO]) as served, Browser(tmp_path / "profile") as browser:
-        browser.open(f"http://127.0.0.1:{served.port}/docs")
-        row = (DEMO.parent / "inputs" / "phishing.json").read_text()
-        note, output = browser.evaluate(TRY % ("threat", json.dumps(row)))
-        assert note.startswith("200 OK")
-        assert json.loads(output)[0]["verdict"] == "phishing"
-        browser.open(f"http://127.0.0.1:{served.port}/docs")
-        note, output = browser.evaluate(TRY % ("threat", "'{'"))
-        assert note.startswith("400 ")
-        assert json.loads(output)["code"] == "invalid_json"

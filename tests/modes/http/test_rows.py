@@ -108,7 +108,6 @@ def test_a_model_without_rows_refuses_two() -> None:
     ("body", "kind", "code"),
     [
         ('{"age":1}', "application/json", "bad_row"),
-        (json.dumps({**ROW, "more": 1}), "application/json", "bad_row"),
         (json.dumps({**ROW, "age": "1"}), "application/json", "bad_row"),
         (json.dumps({**ROW, "count": 1.5}), "application/json", "bad_row"),
         (json.dumps({**ROW, "count": 2**63}), "application/json", "lossy_value"),
@@ -137,6 +136,68 @@ def test_what_does_not_fit_is_refused(body: str | bytes, kind: str, code: str) -
     answer = ask(echo(*TABLE), body, kind)
     assert (answer.status, answer.json()["code"]) == (400, code), answer.body
     assert len(answer.body) < 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "says"),
+    [
+        (json.dumps({**ROW, "age": "hello"}), "application/json", "age must be a number, got 'hello'"),
+        (json.dumps([ROW, {**ROW, "age": "hello"}]), "application/json", "row 1: age must be a number, got 'hello'"),
+        (
+            json.dumps(ROW) + "\n" + json.dumps({**ROW, "age": True}),
+            "application/x-ndjson",
+            "row 1: age must be a number, got true",
+        ),
+        (json.dumps({**ROW, "count": 1.5}), "application/json", "count must be a whole number, got 1.5"),
+        (json.dumps({**ROW, "name": 1}), "application/json", "name must be text, got 1"),
+        (json.dumps({**ROW, "name": [1]}), "application/json", "name must be text, got a list"),
+        (json.dumps({"Age": 1, "count": 1}), "application/json", "there is no column 'age': is it the one called 'Age'?"),
+        (json.dumps([ROW, {"count": 1}]), "application/json", "row 1: there is no column 'age'"),
+        ("[1]", "application/json", "row 0: a row must be an object: its keys are age, count, name"),
+        ("7", "application/json", "the body must be a row, which is an object, or a list of rows"),
+        ("", "application/json", "the body is empty"),
+        (" ", "text/csv", "the body is empty"),
+        ("[]", "application/json", "send at least one row"),
+        ("\n", "application/x-ndjson", "send at least one row"),
+        ("age,count,name\n", "text/csv", "the body has one line: `curl -d` drops newlines, use --data-binary"),
+        ("age,count,name\r\r", "text/csv", "the body has one line"),
+        (json.dumps(ROW) * 2, "application/x-ndjson", "the body has one line: `curl -d`"),
+        ("Age,count,name\n1,1,a\n", "text/csv", "there is no column 'age': is it the one called 'Age'?"),
+        ("age,age,count,name\n1,1,1,a\n", "text/csv", "two columns are named 'age'"),
+        ("age;count;name\n1;1;a\n", "text/csv", "the CSV is separated by ;: this reads commas"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_refusal_says_what_is_wrong_in_the_words_of_the_row(body: str, kind: str, says: str) -> None:
+    told = ask(echo(*TABLE), body, kind).json()["error"]
+    assert says in told
+    assert len(told) < 150
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ('{"x":[1,"a"]}', "x[1] must be a number, got 'a'"),
+        ('{"x":1}', "x must be a list: the model takes FP32 [2] a row, got 1"),
+        ('[[1,2],[1,"a"]]', "row 1: x[1] must be a number, got 'a'"),
+        ("[[1,2],3]", "row 1: x must be a list"),
+        ('[{"x":[1,2]},{"y":1}]', "row 1: there is no column 'x'"),
+    ],
+)
+def test_a_wrong_element_of_a_tensor_is_told_by_its_place(body: str, says: str) -> None:
+    assert ask(Pipeline(FakeBackend()), body).json()["error"].startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (json.dumps({**ROW, "id": [1], "more": {"a": None}}), "application/json"),
+        (json.dumps({**ROW, "id": 1}) + "\n", "application/x-ndjson"),
+        ("id,age,count,name\n7,1.5,4611686018427387904,ä\n", "text/csv"),
+    ],
+)
+def test_columns_that_no_input_needs_are_passed_over(body: str, kind: str) -> None:
+    assert predictions(ask(echo(*TABLE), body, kind)) == [back(ROW)]
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data", "image/png", "a" * 1000])

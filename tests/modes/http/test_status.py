@@ -1,5 +1,6 @@
 """The table of statuses: complete, and every row of it the answer to a real request."""
 
+import gzip
 import logging
 
 import orjson
@@ -9,8 +10,17 @@ from foretell.errors import CODES, Busy, Cancelled, ForetellError, Kind, Setup, 
 from foretell.modes.http.status import STATUS, refusal, unexpected
 from tests.serving import Served, double, eventually, infer, post, sleep
 
+BOMB = gzip.compress(b" " * 10**8)
+
+
+def predict(body: object) -> bytes:
+    """A request to the quick model as TensorFlow Serving's clients make it."""
+    return post("/v1/models/double:predict", body if isinstance(body, bytes) else orjson.dumps(body))
+
+
 BAD = post("/v2/models/double/infer", "{")
-ROWS: list[tuple[str, bytes, int, str, dict[bytes, bytes]]] = [
+Row = tuple[str, bytes, int, str, dict[bytes, bytes]]
+ROWS: list[Row] = [
     ("malformed JSON", BAD, 400, "invalid_json", {}),
     ("wrong name", infer("double", "z", [1, 2], shape=[1, 2]), 400, "unknown_input", {}),
     ("wrong datatype", infer("double", "x", ["a", "b"], shape=[1, 2], datatype="BYTES"), 400, "wrong_dtype", {}),
@@ -30,10 +40,32 @@ ROWS: list[tuple[str, bytes, int, str, dict[bytes, bytes]]] = [
         "unsupported_content_type",
         {},
     ),
-    ("encoding", double("content-encoding: gzip"), 415, "unsupported_encoding", {}),
+    ("encoding", double("content-encoding: br"), 415, "unsupported_encoding", {}),
+    ("no gzip", double("content-encoding: gzip"), 400, "invalid_body", {}),
+    ("a bomb", post("/v2/models/double/infer", BOMB, "content-encoding: gzip"), 413, "body_too_large", {}),
+    ("binary length", double("inference-header-content-length: 9999"), 400, "invalid_body", {}),
+    ("administration", post("/v2/repository/models/double/unload", ""), 403, "admin_off", {}),
+    ("unknown label", double().replace(b"double/", b"double/labels/z/"), 404, "unknown_label", {}),
+    ("several models", post("/invocations", "{}"), 404, "unknown_model", {}),
+    ("generate", post("/v2/models/double/generate_stream", "{}"), 400, "missing_input", {}),
     ("deadline", sleep(0.2, parameters={"timeout": 20_000}), 504, "deadline_passed", {}),
     ("the model raised", infer("double", "x", [-666, 1], shape=[1, 2]), 500, "model_failed", {}),
 ]
+TENSORFLOW: list[Row] = [
+    ("malformed JSON", predict(b"{"), 400, "invalid_json", {}),
+    ("wrong name", predict({"instances": [{"z": [1, 2]}]}), 400, "bad_row", {}),
+    ("wrong datatype", predict({"instances": [["a", "b"]]}), 400, "bad_row", {}),
+    ("wrong shape", predict({"instances": [[1]]}), 400, "wrong_shape", {}),
+    ("wrong verb", post("/v1/models/double:predict", "", verb="PUT"), 405, "wrong_verb", {b"allow": b"POST"}),
+    ("foreign host", predict({}).replace(b"localhost", b"example.com"), 403, "foreign_host", {}),
+    ("unknown model", predict({}).replace(b"double", b"z"), 404, "unknown_model", {}),
+    ("unknown version", predict({}).replace(b"double", b"double/versions/9"), 404, "unknown_version", {}),
+    ("unknown label", predict({}).replace(b"double", b"double/labels/z"), 404, "unknown_label", {}),
+    ("large body", predict(b" " * 1_000_001), 413, "body_too_large", {}),
+    ("content type", post("/v1/models/double:predict", "{}", kind="text/csv"), 415, "unsupported_content_type", {}),
+    ("the model raised", predict({"instances": [[-666, 1]]}), 500, "model_failed", {}),
+]
+ROWS += [(f"TensorFlow Serving: {row[0]}", *row[1:]) for row in TENSORFLOW]
 
 
 def test_every_kind_has_a_status() -> None:

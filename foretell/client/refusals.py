@@ -1,0 +1,67 @@
+"""What a server refused, as the exception that the server itself raised: the class by the code, else by the status."""
+
+import orjson
+
+from foretell.client.retry import read_retry_after
+from foretell.client.wire import Answer
+from foretell.errors import (
+    CODES,
+    Broken,
+    Busy,
+    Denied,
+    ForetellError,
+    HeadersTooLarge,
+    Invalid,
+    Late,
+    Missing,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+    WrongVerb,
+)
+
+BY_STATUS: dict[int, type[ForetellError]] = {
+    400: Invalid,
+    401: Unauthenticated,
+    403: Denied,
+    404: Missing,
+    405: WrongVerb,
+    413: TooLarge,
+    415: Unsupported,
+    429: Busy,
+    431: HeadersTooLarge,
+    503: Unavailable,
+    504: Late,
+}
+
+
+def refusal_of(answer: Answer) -> ForetellError | None:
+    """The error that an answer tells of, or None for a success. ``details`` is what the server said besides, and the status."""
+    if 200 <= answer.status < 300:
+        return None
+    said = _read(answer.body)
+    code, message = said.pop("code", None), said.pop("error", None)
+    by_status = BY_STATUS.get(answer.status, Broken)
+    if isinstance(code, str) and isinstance(message, str):
+        error = CODES[code][0](code, message) if code in CODES else by_status(code, message)
+    else:
+        message = message if isinstance(message, str) else _hint(answer.status)
+        error = by_status("foreign_answer", f"the answer has status {answer.status} and no code of foretell's: {message}"[:500])
+    error.details.update(said, status=answer.status)
+    retry_after_s = read_retry_after(answer.headers.get("retry-after"))
+    if retry_after_s is not None:
+        error.details["retry_after_s"] = retry_after_s
+    return error
+
+
+def _read(body: bytearray) -> dict[str, object]:
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _hint(status: int) -> str:
+    return "the address leads elsewhere, use the one it redirects to" if 300 <= status < 400 else "check the address"

@@ -1,0 +1,182 @@
+"""One model's folder: its configuration, in our form or Triton's, and the file of each version that is to be served."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from foretell.backends import SUFFIXES
+from foretell.errors import Setup
+from foretell.pipeline_file import FILE_NAME, ModelTable, PipelineFile, read_pipeline_file
+from foretell.triton_config import FILE_NAME as TRITON_FILE
+from foretell.triton_config import MOST_STEPS, TritonConfig, TritonStep, read_triton_config
+from foretell.versions import VersionsTable, is_version
+
+MODEL_SUFFIXES = frozenset(SUFFIXES) - {".py"}  # code is served only when it is named
+SAVED_MODEL = "saved_model.pb"
+MOST_DEPTH = 16
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """One version of a model that has not been loaded.
+
+    ``path`` is the model file, or ``app.py:attribute``; ``folder`` holds its pipeline.toml, and the files of its steps. A model
+    of a Triton repository has ``triton``, and an ensemble of one a member for each of its steps; its path is the config.pbtxt.
+    """
+
+    name: str
+    version: str
+    path: str
+    folder: Path
+    config: PipelineFile = field(default_factory=PipelineFile)
+    triton: TritonConfig | None = None
+    members: tuple["ModelSource", ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """One model as the disk has it: the versions to serve, oldest first, and why others are not; or what is wrong with it."""
+
+    name: str
+    sources: tuple[ModelSource, ...] = ()
+    passed_over: Mapping[str, str] = field(default_factory=dict)
+    error: Setup | None = None
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder holds a configuration, a model file or a version: else it is a repository, or nothing."""
+    if any((folder / name).exists() for name in (FILE_NAME, TRITON_FILE, SAVED_MODEL)):
+        return True
+    return any(is_version(each.name) if each.is_dir() else each.suffix.lower() in MODEL_SUFFIXES for each in folder.iterdir())
+
+
+def read_model_folder(folder: Path, versions: VersionsTable | None = None, above: tuple[str, ...] = ()) -> Found:
+    """The model in a folder; nothing is loaded. ``versions`` wins over what its configuration says of them.
+
+    ``above`` are the ensembles that led here. Raises Setup: ``missing_file``, ``unknown_format``, ``outside_folder``,
+    ``broken_pipeline``, ``broken_config``, ``unsupported_config`` or ``wrong_setting``.
+    """
+    name = folder.resolve().name
+    triton = read_triton_config(folder)
+    config = _configuration(folder, triton)
+    if versions is not None:
+        config = msgspec.structs.replace(config, versions=versions)
+    there = [each.name for each in folder.iterdir() if each.is_dir() and is_version(each.name)]
+    chosen = config.versions.choose(there or ["1"], folder / (FILE_NAME if triton is None else TRITON_FILE))
+    members = _members(folder, triton.steps, (*above, name)) if triton else ()
+    sources = []
+    for version in chosen:
+        place = folder / version if there else folder
+        check_inside(place, folder)
+        path = str(folder / TRITON_FILE) if members else _path(place, folder, config, triton)
+        sources.append(ModelSource(name, version, path, folder, config, triton, members))
+    passed_over = dict.fromkeys(sorted(set(there) - set(chosen), key=int), "the version policy leaves it out")
+    return Found(name, tuple(sources), passed_over)
+
+
+def check_inside(path: Path, folder: Path) -> None:
+    """That no link and no ``..`` leads out of the folder. Raises Setup ``outside_folder``."""
+    if "\0" in str(path) or not path.resolve().is_relative_to(folder.resolve()):
+        raise Setup("outside_folder", f"{path} leads out of {folder}: put a real copy of it there")
+
+
+def is_attribute(text: str) -> bool:
+    """``app.py:attribute``."""
+    return ".py:" in text
+
+
+def _configuration(folder: Path, triton: TritonConfig | None) -> PipelineFile:
+    if triton is None:
+        return read_pipeline_file(folder)
+    if (folder / FILE_NAME).exists():
+        raise Setup("broken_config", f"{folder} has both {FILE_NAME} and {TRITON_FILE}: keep the one that you want to hold")
+    model = ModelTable(backend=None if triton.steps else "onnx", rows=triton.rows)
+    return PipelineFile(model=model, versions=triton.versions, engine=triton.engine)
+
+
+def _members(folder: Path, steps: Sequence[TritonStep], above: tuple[str, ...]) -> tuple[ModelSource, ...]:
+    """The model of each step, from the folders beside the ensemble's own; each folder is read once."""
+    beside: dict[str, Found] = {}
+    members: list[ModelSource] = []
+    for step in steps:
+        if step.model not in beside:
+            beside[step.model] = _beside(folder, step, above)
+        members.append(_member(folder, step, beside[step.model]))
+        if sum(map(_count, members)) > MOST_STEPS:
+            raise Setup("broken_config", f"{folder / TRITON_FILE}: its ensembles have more than {MOST_STEPS} models in all")
+    return tuple(members)
+
+
+def _beside(folder: Path, step: TritonStep, above: tuple[str, ...]) -> Found:
+    where, name = f"{folder / TRITON_FILE}, line {step.line}", step.model
+    if name in above:
+        raise Setup("broken_config", f"{where}: {' -> '.join((*above, name))} is a circle: an ensemble cannot be in itself")
+    if len(above) > MOST_DEPTH:
+        raise Setup("broken_config", f"{where}: more than {MOST_DEPTH} ensembles in one another: put their steps into one")
+    beside = folder.resolve().parent / name
+    if Path(name).name != name or name.startswith(".") or "\0" in name or len(name) > 128 or not beside.is_dir():
+        raise Setup("broken_config", f"{where}: there is no model {name[:128]!r} beside this one: correct model_name")
+    check_inside(beside, beside.parent)
+    return read_model_folder(beside, above=above)
+
+
+def _member(folder: Path, step: TritonStep, found: Found) -> ModelSource:
+    where = f"{folder / TRITON_FILE}, line {step.line}"
+    by_version = {source.version: source for source in found.sources}
+    member = by_version.get(step.version or found.sources[-1].version)
+    if member is None:
+        served = ", ".join(by_version)
+        raise Setup("broken_config", f"{where}: of {step.model!r} version {step.version} is not served, but {served}")
+    if member.config.preprocess or member.config.postprocess:
+        text = f"{where}: {step.model!r} has steps of its own, which an ensemble cannot run: remove them"
+        raise Setup("unsupported_config", text)
+    return member
+
+
+def _count(source: ModelSource) -> int:
+    return sum(map(_count, source.members)) or 1
+
+
+def _path(place: Path, folder: Path, config: PipelineFile, triton: TritonConfig | None) -> str:
+    if (place / SAVED_MODEL).exists():
+        raise Setup(
+            "unknown_format",
+            f"{place} holds a TensorFlow SavedModel, which is not served here: convert it to ONNX, with "
+            f"`python -m tf2onnx.convert --saved-model {place} --output model.onnx`, and put model.onnx in its place",
+        )
+    if triton:
+        return _triton_file(place, folder, triton)
+    return _named_file(place, config.model.file, folder) if config.model.file else _model_file(place, folder)
+
+
+def _triton_file(place: Path, folder: Path, triton: TritonConfig) -> str:
+    """The file of that name, or the file of that name in a folder of that name, where external data lies beside it."""
+    path = place / triton.model_file
+    path = path / triton.model_file if path.is_dir() else path
+    check_inside(path, folder)
+    if not path.is_file():
+        held = ", ".join(sorted(each.name for each in place.iterdir())[:10]) or "nothing"
+        raise Setup("unknown_format", f"{place} holds no {triton.model_file}, but {held}: put the ONNX model there")
+    return str(path)
+
+
+def _named_file(place: Path, file: str, folder: Path) -> str:
+    """The file, or ``app.py:attribute``, of ``[model] file``."""
+    path = place / (file.rpartition(":")[0] if is_attribute(file) else file)
+    check_inside(path, folder)
+    if not path.exists():
+        raise Setup("missing_file", f"{folder / FILE_NAME} names the model {path}, which does not exist: correct [model] file")
+    return str(place / file)
+
+
+def _model_file(place: Path, folder: Path) -> str:
+    """The only model file of a folder, or the one that is named ``model``."""
+    files = sorted(each for each in place.iterdir() if each.is_file() and each.suffix.lower() in MODEL_SUFFIXES)
+    chosen = files if len(files) == 1 else [each for each in files if each.stem == "model"]
+    if len(chosen) != 1:
+        held = f"several models ({', '.join(each.name for each in files)})" if files else "no model file"
+        raise Setup("unknown_format", f'{place} holds {held}: name one in {folder / FILE_NAME}, as [model] file = "model.onnx"')
+    check_inside(chosen[0], folder)
+    return str(chosen[0])

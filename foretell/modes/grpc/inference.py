@@ -1,0 +1,241 @@
+"""``inference.GRPCInferenceService``: the Open Inference Protocol, with the extensions of Triton that clients use.
+
+https://github.com/triton-inference-server/server/blob/main/docs/customization_guide/inference_protocols.md
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+
+from foretell.engine.catalog import Catalog
+from foretell.engine.describe import config, metadata
+from foretell.engine.engine import Engine
+from foretell.engine.loader import Loader
+from foretell.errors import ForetellError, Unavailable
+from foretell.modes.grpc.calls import Context, metadata_of, parse, parse_guarded, simple, streaming, unary
+from foretell.modes.grpc.guard import SMALL_BYTES, Tree
+from foretell.modes.grpc.status import refusal, unexpected
+from foretell.modes.grpc.stubs import inference_pb2 as messages
+from foretell.modes.grpc.stubs.model_config_pb2 import ModelConfig
+from foretell.modes.grpc.tensors import TensorDoor
+from foretell.request import Request
+from foretell.security import check_admin
+from foretell.settings import Settings
+
+SERVICE = "inference.GRPCInferenceService"
+EXTENSIONS = (
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "parameters",
+    "statistics",
+    "binary_tensor_data",
+)
+PARTS: Tree = {5: {5: {}}, 6: {}}
+"""Where an infer message may hold many small ones: inputs with their contents, and requested outputs."""
+
+STREAM_WINDOW = 32
+"""Requests of one stream that are worked on at once."""
+
+Statistics = Callable[[str, str], dict[str, Any]]
+
+
+class InferenceService:
+    """The methods of the service. ``doors`` are the ready engines by name and version, "" being the newest."""
+
+    def __init__(
+        self, catalog: Catalog, loader: Loader, statistics: Statistics, settings: Settings, ready: Callable[[], bool]
+    ) -> None:
+        self.catalog = catalog
+        self.loader = loader
+        self.statistics = statistics
+        self.admin_key = settings.admin.key
+        self.total_s = settings.timeouts.total_s
+        self.ready = ready
+        self.doors: dict[tuple[str, str], TensorDoor] = {}
+        self._readers: set[asyncio.Task[None]] = set()
+        catalog.watch(self.open_doors)
+
+    def open_doors(self) -> None:
+        """The doors of all engines; the newest version of a model also answers without its number."""
+        doors: dict[tuple[str, str], TensorDoor] = {}
+        for engine in self.catalog:
+            door = doors[engine.name, engine.version] = TensorDoor(engine)
+            if self.catalog.versions(engine.name)[-1] == engine.version:
+                doors[engine.name, ""] = door
+        self.doors = doors
+
+    def methods(self) -> dict[str, Any]:
+        """The handler of each method, by name."""
+        return {
+            "ServerLive": simple(messages.ServerLiveRequest, lambda request: messages.ServerLiveResponse(live=True)),
+            "ServerReady": simple(messages.ServerReadyRequest, lambda _: messages.ServerReadyResponse(ready=self.ready())),
+            "ServerMetadata": simple(messages.ServerMetadataRequest, self.server_metadata),
+            "ModelReady": simple(messages.ModelReadyRequest, self.model_ready),
+            "ModelMetadata": simple(messages.ModelMetadataRequest, self.model_metadata),
+            "ModelConfig": simple(messages.ModelConfigRequest, self.model_config),
+            "ModelStatistics": simple(messages.ModelStatisticsRequest, self.model_statistics),
+            "ModelInfer": unary(self.infer),
+            "ModelStreamInfer": streaming(self.stream_infer, many_requests=True),
+            "RepositoryIndex": simple(messages.RepositoryIndexRequest, self.index),
+            "RepositoryModelLoad": unary(self.load),
+            "RepositoryModelUnload": unary(self.unload),
+        }
+
+    async def infer(self, body: bytes, context: Context) -> bytes:
+        """ModelInfer: the way of one request. Cancelled, it takes its work back."""
+        received = time.monotonic()
+        if len(body) <= SMALL_BYTES:
+            message = parse(messages.ModelInferRequest, body)
+        else:
+            message = await parse_guarded(messages.ModelInferRequest, body, PARTS)
+        return await self._answer(message, len(body), received, context)
+
+    async def _answer(self, message: messages.ModelInferRequest, size: int, received: float, context: Context) -> bytes:
+        """What takes long runs in a thread, so that nobody else waits for it."""
+        door = self._door(message.model_name, message.model_version)
+        engine = door.engine
+        try:
+            if size <= SMALL_BYTES:
+                request, classes = door.read(message, received, self.total_s)
+            else:
+                request, classes = await asyncio.to_thread(door.read, message, received, self.total_s)
+        except ForetellError as error:
+            engine.refuse(Request({}, received, mode="grpc"), error)
+            raise
+        left_s = context.time_remaining()
+        if left_s is not None:
+            request.deadline = min(request.deadline, time.monotonic() + left_s)
+        outputs = await engine.infer(request)
+        if sum([array.nbytes for array in outputs.values()]) > SMALL_BYTES:
+            return await asyncio.to_thread(door.write, request, outputs, classes)
+        return door.write(request, outputs, classes)
+
+    async def stream_infer(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        """ModelStreamInfer: requests of one stream share batches, and are answered in their order, refusals too."""
+        window = asyncio.Semaphore(STREAM_WINDOW)
+        pending: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
+
+        async def read() -> None:
+            try:
+                async for body in requests:
+                    await window.acquire()
+                    pending.put_nowait(asyncio.ensure_future(self._streamed(body, context)))
+            finally:
+                pending.put_nowait(None)
+
+        reader = asyncio.ensure_future(read())
+        self._readers.add(reader)
+        try:
+            while (task := await pending.get()) is not None:
+                yield await task
+                window.release()
+            await asyncio.wait({reader})
+            if reader.cancelled():
+                raise Unavailable("not_ready", "the server is stopping: open another stream", retry_after_s=1)
+        finally:
+            self._readers.discard(reader)
+            reader.cancel()
+            while not pending.empty():
+                left = pending.get_nowait()
+                if left is not None:
+                    left.cancel()
+
+    def close(self) -> None:
+        """Read no more from streams: each ends when what has come of it has been answered."""
+        for reader in self._readers:
+            reader.cancel()
+
+    async def _streamed(self, body: bytes, context: Context) -> bytes:
+        """One answer of a stream: what the request gets, or why not."""
+        received = time.monotonic()
+        message = messages.ModelInferRequest()
+        try:
+            message = await parse_guarded(messages.ModelInferRequest, body, PARTS)
+            answer = messages.ModelInferResponse.FromString(await self._answer(message, len(body), received, context))
+        except ForetellError as error:
+            return _failed(message, error, context)
+        except Exception as mistake:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's error message
+            return _failed(message, unexpected(mistake), context)
+        if "triton_enable_empty_final_response" in message.parameters:
+            answer.parameters["triton_final_response"].bool_param = True
+        return messages.ModelStreamInferResponse(infer_response=answer).SerializeToString()
+
+    def server_metadata(self, request: messages.ServerMetadataRequest) -> messages.ServerMetadataResponse:
+        return messages.ServerMetadataResponse(name="foretell", version=version("foretell"), extensions=EXTENSIONS)
+
+    def model_ready(self, request: messages.ModelReadyRequest) -> messages.ModelReadyResponse:
+        try:
+            is_ready = self._engine(request.name, request.version).ready
+        except Unavailable:
+            is_ready = False
+        return messages.ModelReadyResponse(ready=is_ready)
+
+    def model_metadata(self, request: messages.ModelMetadataRequest) -> messages.ModelMetadataResponse:
+        described = metadata(self._engine(request.name, request.version), self.catalog)
+        inputs, outputs = (
+            [
+                messages.ModelMetadataResponse.TensorMetadata(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+                for tensor in tensors
+            ]
+            for tensors in (described.inputs, described.outputs)
+        )
+        return messages.ModelMetadataResponse(
+            name=described.name, versions=described.versions, platform=described.platform, inputs=inputs, outputs=outputs
+        )
+
+    def model_config(self, request: messages.ModelConfigRequest) -> messages.ModelConfigResponse:
+        told = config(self._engine(request.name, request.version))
+        return messages.ModelConfigResponse(config=ParseDict(told, ModelConfig(), ignore_unknown_fields=True))
+
+    def model_statistics(self, request: messages.ModelStatisticsRequest) -> messages.ModelStatisticsResponse:
+        if request.name:
+            versions = [request.version] if request.version else self.catalog.versions(request.name)
+            engines = [self._engine(request.name, each) for each in versions]
+        else:
+            engines = list(self.catalog)
+        told = {"model_stats": [self.statistics(engine.name, engine.version) for engine in engines]}
+        return ParseDict(told, messages.ModelStatisticsResponse(), ignore_unknown_fields=True)
+
+    def index(self, request: messages.RepositoryIndexRequest) -> messages.RepositoryIndexResponse:
+        entries = self.loader.index(ready_only=request.ready)
+        kind = messages.RepositoryIndexResponse.ModelIndex
+        models = [
+            kind(name=entry.name, version=entry.version, state=str(entry.state), reason=entry.reason) for entry in entries
+        ]
+        return messages.RepositoryIndexResponse(models=models)
+
+    async def load(self, body: bytes, context: Context) -> bytes:
+        """RepositoryModelLoad, for who holds the admin key."""
+        check_admin(self.admin_key, metadata_of(context).get("authorization"))
+        await self.loader.load(parse(messages.RepositoryModelLoadRequest, body).model_name)
+        return b""
+
+    async def unload(self, body: bytes, context: Context) -> bytes:
+        """RepositoryModelUnload, for who holds the admin key."""
+        check_admin(self.admin_key, metadata_of(context).get("authorization"))
+        await self.loader.unload(parse(messages.RepositoryModelUnloadRequest, body).model_name)
+        return b""
+
+    def _door(self, name: str, number: str) -> TensorDoor:
+        door = self.doors.get((name, number))
+        if door is None or not door.engine.ready:
+            engine = self._engine(name, number)
+            return self.doors[engine.name, engine.version]
+        return door
+
+    def _engine(self, name: str, number: str) -> Engine:
+        return self.catalog.find(name, number or None)
+
+
+def _failed(message: messages.ModelInferRequest, error: ForetellError, context: Context) -> bytes:
+    """Why one request of a stream has no answer; its code is a parameter."""
+    named = messages.ModelInferResponse(model_name=message.model_name, model_version=message.model_version, id=message.id)
+    named.parameters["foretell_code"].string_param = error.code
+    sentence = refusal(error, metadata_of(context).get("x-request-id")).sentence
+    return messages.ModelStreamInferResponse(error_message=sentence, infer_response=named).SerializeToString()

@@ -1,0 +1,83 @@
+"""Listens, and stops as it should: one grpc.aio server in the event loop of the engines."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from foretell.engine.catalog import Catalog
+from foretell.engine.loader import Loader
+from foretell.errors import Setup
+from foretell.modes.grpc import health, inference, tfserving
+from foretell.settings import Settings
+
+
+class GrpcServer:
+    """One gRPC server over a catalog. ``start`` listens, ``stop`` drains, ``wait_stopped`` ends when that is done."""
+
+    def __init__(
+        self, catalog: Catalog, loader: Loader, statistics: Callable[[str, str], dict[str, Any]], settings: Settings
+    ) -> None:
+        self.catalog = catalog
+        self.settings = settings
+        self.draining = False
+        self.health = health.HealthService(self.is_ready, (inference.SERVICE, tfserving.SERVICE, health.SERVICE))
+        self.inference = inference.InferenceService(catalog, loader, statistics, settings, self.is_ready)
+        self.services = {
+            inference.SERVICE: self.inference.methods(),
+            tfserving.SERVICE: tfserving.PredictionService(catalog, settings).methods(),
+            health.SERVICE: self.health.methods(),
+        }
+        self._stopping: asyncio.Task[None] | None = None
+
+    def is_ready(self) -> bool:
+        """Whether all that the server was started with is loaded, something is, and it is not stopping."""
+        engines = list(self.catalog)
+        ready = all(engine.ready for engine in engines)
+        return self.catalog.complete and not self.draining and bool(engines) and ready
+
+    async def start(self) -> int:
+        """Listen; gives the port. Raises Setup ``wrong_address``."""
+        host, port = self.settings.host, self.settings.grpc.port
+        self.server = grpc.aio.server(options=_options(self.settings))
+        for name, methods in self.services.items():
+            self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
+        try:
+            taken = self.server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        except RuntimeError as error:
+            text = f"cannot listen on {host} port {port} for gRPC; choose another with --grpc-port or --host"
+            raise Setup("wrong_address", text) from error
+        await self.server.start()
+        self.catalog.watch(self.health.changed)
+        return taken
+
+    def stop(self, grace_s: float = 0.0) -> None:
+        """Turn unready, go on accepting for ``grace_s``, then finish what is in flight."""
+        if not self.draining:
+            self.draining = True
+            self.health.changed()
+            self._stopping = asyncio.ensure_future(self._stop(grace_s))
+
+    async def wait_stopped(self) -> None:
+        """Stop now if nothing has yet, and wait until what is in flight has been answered."""
+        self.stop()
+        assert self._stopping is not None
+        await self._stopping
+
+    async def _stop(self, grace_s: float) -> None:
+        await asyncio.sleep(grace_s)
+        self.health.close()
+        self.inference.close()
+        await self.server.stop(self.settings.timeouts.shutdown_s)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    most, most_metadata = settings.http.max_request_bytes, settings.http.max_header_bytes
+    return [
+        ("grpc.max_receive_message_length", min(most, 2**31 - 1)),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", most_metadata),
+        ("grpc.absolute_max_metadata_size", most_metadata),
+        ("grpc.so_reuseport", 0),  # else a port that is taken would be shared, and half the calls go elsewhere
+    ]

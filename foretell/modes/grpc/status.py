@@ -1,0 +1,63 @@
+"""What an error is over gRPC: one table from kind to status, a sentence, and the stable code in the trailing metadata."""
+
+import logging
+import math
+import secrets
+from typing import NamedTuple
+
+import grpc
+
+from foretell.errors import Broken, ForetellError, Kind
+
+log = logging.getLogger("foretell")
+
+STATUS: dict[Kind, grpc.StatusCode] = {
+    Kind.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    Kind.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
+    Kind.DENIED: grpc.StatusCode.PERMISSION_DENIED,
+    Kind.MISSING: grpc.StatusCode.NOT_FOUND,
+    Kind.WRONG_VERB: grpc.StatusCode.UNIMPLEMENTED,
+    Kind.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Kind.HEADERS_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Kind.UNSUPPORTED: grpc.StatusCode.INVALID_ARGUMENT,
+    Kind.BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Kind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Kind.LATE: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Kind.CANCELLED: grpc.StatusCode.CANCELLED,
+    Kind.BROKEN: grpc.StatusCode.INTERNAL,
+    Kind.SETUP: grpc.StatusCode.INTERNAL,
+}
+LONGEST_SENTENCE = 600
+"""Characters: sentence and metadata must fit the 8 KiB that clients take, and a character may be sent as twelve bytes."""
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Refusal(NamedTuple):
+    """One error as a client gets it."""
+
+    status: grpc.StatusCode
+    sentence: str
+    metadata: Metadata
+
+
+def refusal(error: ForetellError, request_id: str | None = None) -> Refusal:
+    """What a client is told of an error; for one of the server's own an id, and the traceback in the log."""
+    sentence = error.message if error.kind is not Kind.SETUP else "the server is not set up for this"
+    told = [("foretell-code", error.code)]
+    if error.kind in (Kind.BROKEN, Kind.SETUP):
+        error_id = secrets.token_hex(8)
+        log.error("%s: %s", error.code, error, exc_info=error, extra={"error_id": error_id, "request_id": request_id})
+        sentence = f"{sentence} (error id {error_id})"
+        told.append(("foretell-error-id", error_id))
+    retry_after_s = error.details.get("retry_after_s")
+    if isinstance(retry_after_s, int | float):
+        told.append(("retry-after", str(max(1, math.ceil(retry_after_s)))))
+    return Refusal(STATUS[error.kind], sentence[:LONGEST_SENTENCE], tuple(told))
+
+
+def unexpected(error: BaseException) -> Broken:
+    """A mistake of the server's own, as what the caller is told of it."""
+    broken = Broken("internal", "the server made a mistake on this request")
+    broken.__cause__ = error
+    return broken
