@@ -55,6 +55,14 @@ class ForetellError(Exception):
         self.message = message
         self.details = details
 
+    @property
+    def told(self) -> str:
+        """The message for a caller over the network: that of ``Setup`` names files, and is told by its code alone."""
+        if self.kind is not Kind.SETUP:
+            return self.message
+        _, meaning, cure = CODES[self.code]
+        return f"{meaning} {cure}"
+
 
 class Invalid(ForetellError):
     kind = Kind.INVALID

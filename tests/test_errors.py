@@ -8,7 +8,7 @@ import pytest
 
 import foretell
 from foretell import errors
-from foretell.errors import CODES, ForetellError, Kind
+from foretell.errors import CODES, ForetellError, Invalid, Kind, Setup
 from foretell.modes.http.status import STATUS
 
 PACKAGE = Path(foretell.__file__).parent
@@ -77,3 +77,8 @@ def test_every_code_says_what_it_means_and_what_to_do(code: str) -> None:
     assert re.fullmatch(r"[a-z_]+", code)
     assert meaning.endswith(".")
     assert cure.endswith(".")
+
+
+def test_what_a_caller_is_told_of_a_setup_names_no_file() -> None:
+    assert "/srv" not in Setup("broken_model", "/srv/m.onnx cannot be loaded").told
+    assert Invalid("bad_row", "row 3 lacks 'x'").told == "row 3 lacks 'x'"

@@ -43,7 +43,7 @@ class Refusal(NamedTuple):
 
 def refusal(error: ForetellError, request_id: str | None = None) -> Refusal:
     """What a client is told of an error; for one of the server's own an id, and the traceback in the log."""
-    sentence = error.message if error.kind is not Kind.SETUP else "the server is not set up for this"
+    sentence = error.told
     told = [("foretell-code", error.code)]
     if error.kind in (Kind.BROKEN, Kind.SETUP):
         error_id = secrets.token_hex(8)

@@ -107,9 +107,10 @@ class HttpApp:
         request = await self._read(door, heads, receive)
         work = door.engine.infer(request)
         outputs = await work if door.engine.quick else await _unless_gone(work, receive)
-        write = partial(_write, door, request, outputs)
-        is_large = sum(array.nbytes for array in outputs.values()) > ON_LOOP_BYTES
-        answer = await asyncio.to_thread(write) if is_large else write()
+        if sum([array.nbytes for array in outputs.values()]) > ON_LOOP_BYTES:
+            answer = await asyncio.to_thread(_write, door, request, outputs)
+        else:
+            answer = _write(door, request, outputs)
         coding = self.coding(heads, len(answer.body))
         return answer if coding is None else await asyncio.to_thread(pack, answer, coding)
 
@@ -130,6 +131,8 @@ class HttpApp:
             received = time.monotonic()
             if heads.encoding.lower() not in PLAIN:
                 body = await asyncio.to_thread(unpack, body, heads.encoding, self.most_bytes)
+            if binary is None and len(body) <= ON_LOOP_BYTES:
+                return door.read(body, heads.content_type, received, self.total_s)
             if binary is not None and isinstance(door, TensorDoor):
                 read = partial(door.read_binary, binary, body, received, self.total_s)
             else:

@@ -47,8 +47,7 @@ def refusal(error: ForetellError, request_id: str | None = None) -> Answer:
         details = {"error_id": error_id}
         log.error("%s: %s", error.code, error, exc_info=error, extra={"error_id": error_id, "request_id": request_id})
     retry_after_s = details.pop("retry_after_s", None)
-    message = error.message if error.kind is not Kind.SETUP else "the server is not set up for this"
-    body = orjson.dumps({"error": message, "code": error.code, **details}, default=str, option=orjson.OPT_NON_STR_KEYS)
+    body = orjson.dumps({"error": error.told, "code": error.code, **details}, default=str, option=orjson.OPT_NON_STR_KEYS)
     headers: Headers = [(b"content-type", b"application/json")]
     if isinstance(retry_after_s, int | float):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry_after_s))))
