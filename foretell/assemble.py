@@ -16,13 +16,13 @@ import uvloop
 from foretell.engine.catalog import Catalog
 from foretell.engine.loader import Loader, start_engine
 from foretell.errors import Setup
-from foretell.model_folder import ModelSource
 from foretell.modes.http.app import HttpApp
 from foretell.modes.http.hosts import HostRoutes
 from foretell.modes.http.server import HttpServer, listen
 from foretell.observe.metrics import Gauge, Metrics
 from foretell.plugins import needs_extra
 from foretell.repository import Repository, find_models
+from foretell.repository.model_folder import ModelSource
 from foretell.settings import Settings
 from foretell.tensors import Signature
 

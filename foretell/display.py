@@ -13,9 +13,9 @@ from rich.text import Text
 
 from foretell.backends import describe
 from foretell.engine.placement import choose_place, warm_up
-from foretell.model_folder import ModelSource
 from foretell.observe.logs import escape
 from foretell.repository import find_models, open_pipeline
+from foretell.repository.model_folder import ModelSource
 from foretell.settings import EngineSettings
 from foretell.steps import Function, Step
 from foretell.tensors import TensorSpec

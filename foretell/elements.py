@@ -13,6 +13,9 @@ from foretell.tensors import Array, Datatype
 
 Raw = bytes | bytearray | memoryview
 _LENGTH = struct.Struct("<I")
+_LITTLE = {  # ml_dtypes has its own order, which is little on every machine that it runs on
+    datatype: datatype.numpy if datatype is Datatype.BF16 else datatype.numpy.newbyteorder("<") for datatype in Datatype
+}
 
 
 def read_elements(raw: Raw, datatype: Datatype, shape: list[int], name: str) -> Array:
@@ -22,13 +25,13 @@ def read_elements(raw: Raw, datatype: Datatype, shape: list[int], name: str) -> 
     """
     if datatype is Datatype.BYTES:
         return _objects(_split(bytes(raw), prod(shape), name)).reshape(shape)
-    size = prod(shape) * datatype.numpy.itemsize
+    dtype = _LITTLE[datatype]
+    size = prod(shape) * dtype.itemsize
     if size != len(raw):
         text = f"input {name!r}: {prod(shape)} elements of {datatype} are {size} bytes, but {len(raw)} were sent"
         raise Invalid("wrong_shape", text[:300], input=name, expected=f"{size} bytes"[:40], got=f"{len(raw)} bytes")
     if datatype is Datatype.BOOL:
         _check_booleans(raw, name)
-    dtype = datatype.numpy if datatype is Datatype.BF16 else datatype.numpy.newbyteorder("<")
     array: Array = np.frombuffer(raw, dtype)
     return (array if array.flags.behaved else array.copy()).reshape(shape)
 

@@ -124,6 +124,7 @@ class Served:
     process: "subprocess.Popen[str]"
     port: int
     log: Path
+    ready: str = ""
 
     def wire(self, **options: Any) -> Wire:
         return Wire(self.port, **options)
@@ -135,6 +136,13 @@ class Served:
 
     def get(self, path: str) -> Reply:
         return self.ask(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+
+    @property
+    def grpc(self) -> str:
+        """The address of its gRPC door, as the line says that it is ready."""
+        match = re.search(r"gRPC (\S+)", self.ready)
+        assert match is not None, self.ready
+        return match[1]
 
     def count(self, model: str, outcome: str) -> float:
         """A model's requests that ended so, by the metrics."""
@@ -202,7 +210,7 @@ def serving(
             ready = process.stdout.readline()
             match = re.search(r"http://127\.0\.0\.1:(\d+)", ready)
             assert match is not None, f"not ready: {ready!r} {log.read_text()}"
-            yield Served(process, int(match[1]), log)
+            yield Served(process, int(match[1]), log, ready)
         finally:
             process.kill()
 

@@ -21,14 +21,10 @@ ROOMS = (
         "cpus",
         "pixels",
         "onnx_file",
-        "prototext",
         "elements",
     },  # words
     {"storage", "security", "observe"},  # doors
-    {
-        *{"backends", "steps", "pipeline", "pipeline_file", "repository"},  # nouns
-        *{"versions", "model_folder", "triton_config", "triton_model", "tfs_config"},
-    },
+    {"backends", "steps", "pipeline", "repository"},  # nouns
     {"engine", "optimize"},
     {"modes"},
     {"assemble", "supervisor", "cli", "client", "ask", "testing", "display", "demo", "__main__"},  # top

@@ -12,9 +12,9 @@ from foretell.backends import ModelOptions
 from foretell.engine.catalog import Catalog
 from foretell.engine.engine import Engine
 from foretell.errors import CODES, Busy, ForetellError, Missing, Setup
-from foretell.model_folder import Found, ModelSource, is_attribute
 from foretell.passage import Observer
 from foretell.repository import Repository, open_pipeline
+from foretell.repository.model_folder import Found, ModelSource, is_attribute
 from foretell.settings import Settings, override
 
 log = logging.getLogger("foretell")

@@ -85,16 +85,18 @@ class TensorDoor:
 
     def _read_inputs(self, message: ModelInferRequest) -> dict[str, Array]:
         raws = list(message.raw_input_contents)
+        if raws and len(raws) != len(message.inputs):
+            count = len(message.inputs)
+            text = f"there are {len(raws)} raw_input_contents for {count} inputs: send one for each input, in their order"
+            raise Invalid("invalid_body", text, expected=count, got=len(raws))
         inputs: dict[str, Array] = {}
-        for index, tensor in enumerate(message.inputs):
+        for tensor in message.inputs:
             name = tensor.name
             if name in inputs or name not in self._inputs:
                 raise self._not_wanted(name, inputs)
             if tensor.parameters:
                 _refuse_shared_memory(tensor.parameters, f"input {name!r}")
-            inputs[name] = _read_raw(tensor, raws, index) if raws else _read_contents(tensor)
-        if raws and len(raws) != len(inputs):
-            raise _wrong_raw_count(len(inputs), len(raws))
+            inputs[name] = _read_raw(tensor, raws[len(inputs)]) if raws else _read_contents(tensor)
         return inputs
 
     def _not_wanted(self, name: str, inputs: Mapping[str, Array]) -> Invalid:
@@ -122,17 +124,14 @@ def read_map(parameters: Mapping[str, Any]) -> dict[str, object]:
     return found
 
 
-def _read_raw(tensor: ModelInferRequest.InferInputTensor, raws: Sequence[bytes], index: int) -> Array:
+def _read_raw(tensor: ModelInferRequest.InferInputTensor, raw: bytes) -> Array:
     name = tensor.name
     if tensor.HasField("contents") and tensor.contents.ByteSize():  # MLServer's client always sends them, empty
         text = f"input {name!r} has contents, and the request has raw_input_contents too: send all inputs in one of these"
         raise Invalid("invalid_body", text, input=name)
-    if index >= len(raws):
-        raise _wrong_raw_count(index + 1, len(raws))
-    datatype = _datatype(tensor)
-    shape = _shape(tensor)
+    datatype, shape = _datatype(tensor), _shape(tensor)
     try:
-        return read_elements(raws[index], datatype, shape, name)
+        return read_elements(raw, datatype, shape, name)
     except (ValueError, OverflowError) as error:
         raise _impossible(name, shape) from error
 
@@ -190,11 +189,6 @@ def _impossible(name: str, shape: Sequence[int]) -> Invalid:
     """The refusal of no values in axes too long for any array: [0, 2**62]."""
     text = f"input {name!r} declares the shape {_shown(shape)}, which no array can have"
     return Invalid("wrong_shape", text, input=name, got=_shown(shape))
-
-
-def _wrong_raw_count(inputs: int, raws: int) -> Invalid:
-    text = f"there are {raws} raw_input_contents for at least {inputs} inputs: send one for each input, in their order"
-    return Invalid("invalid_body", text, expected=inputs, got=raws)
 
 
 def _refuse_shared_memory(parameters: Mapping[str, Any], where: str) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from foretell.errors import Setup
+from foretell.repository.triton_config import TritonConfig, read_triton_config
 from foretell.tensors import Datatype
-from foretell.triton_config import TritonConfig, read_triton_config
 
 FULL = """
 name: "digits"

@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression
 
 from foretell.backends import ModelOptions
 from foretell.errors import Setup
-from foretell.model_folder import ModelSource
-from foretell.pipeline_file import read_pipeline_file
 from foretell.repository import Repository, find_models, open_pipeline
+from foretell.repository.model_folder import ModelSource
+from foretell.repository.pipeline_file import read_pipeline_file
 from foretell.tensors import Arrays
 from tests.backends.graphs import identity, linear, save
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from foretell.errors import Setup
-from foretell.prototext import Message, read_prototext
-from foretell.versions import VersionsTable, read_policy
+from foretell.repository.prototext import Message, read_prototext
+from foretell.repository.versions import VersionsTable, read_policy
 
 log = logging.getLogger("foretell")
 SUFFIX = ".config"

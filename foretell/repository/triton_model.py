@@ -8,9 +8,9 @@ from pathlib import Path
 from foretell.backends import Backend, ModelOptions, describe, is_thread_safe, load_backend
 from foretell.backends.chain import Link, chain
 from foretell.errors import Setup
-from foretell.model_folder import ModelSource, check_inside
+from foretell.repository.model_folder import ModelSource, check_inside
+from foretell.repository.triton_config import TritonConfig, TritonTensor
 from foretell.tensors import Array, Arrays, Signature, TensorSpec, show_shape
-from foretell.triton_config import TritonConfig, TritonTensor
 
 log = logging.getLogger("foretell")
 Shape = tuple[int | None, ...]

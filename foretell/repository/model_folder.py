@@ -8,10 +8,10 @@ import msgspec
 
 from foretell.backends import SUFFIXES
 from foretell.errors import Setup
-from foretell.pipeline_file import FILE_NAME, ModelTable, PipelineFile, read_pipeline_file
-from foretell.triton_config import FILE_NAME as TRITON_FILE
-from foretell.triton_config import MOST_STEPS, TritonConfig, TritonStep, read_triton_config
-from foretell.versions import VersionsTable, is_version
+from foretell.repository.pipeline_file import FILE_NAME, ModelTable, PipelineFile, read_pipeline_file
+from foretell.repository.triton_config import FILE_NAME as TRITON_FILE
+from foretell.repository.triton_config import MOST_STEPS, TritonConfig, TritonStep, read_triton_config
+from foretell.repository.versions import VersionsTable, is_version
 
 MODEL_SUFFIXES = frozenset(SUFFIXES) - {".py"}  # code is served only when it is named
 SAVED_MODEL = "saved_model.pb"

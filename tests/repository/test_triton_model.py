@@ -8,8 +8,8 @@ import pytest
 from onnx import helper
 
 from foretell.errors import Setup
-from foretell.model_folder import MOST_DEPTH
 from foretell.repository import find_models, open_pipeline
+from foretell.repository.model_folder import MOST_DEPTH
 from foretell.tensors import Arrays
 from tests.backends.graphs import build, identity, linear, save, tensor
 

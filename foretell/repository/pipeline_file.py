@@ -11,9 +11,9 @@ import msgspec
 from foretell.backends import BACKENDS, ModelOptions
 from foretell.errors import Setup
 from foretell.plugins import did_you_mean
+from foretell.repository.versions import VersionsTable
 from foretell.settings import EngineSettings, override
 from foretell.steps import Step, build_step
-from foretell.versions import VersionsTable
 
 FILE_NAME = "pipeline.toml"
 

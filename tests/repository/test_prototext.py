@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foretell.errors import Setup
-from foretell.prototext import MOST_BYTES, Message, Scalar, read_prototext
+from foretell.repository.prototext import MOST_BYTES, Message, Scalar, read_prototext
 
 CONFIG = """
 name: "a" 'b'   # two texts side by side are one

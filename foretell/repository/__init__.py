@@ -9,7 +9,8 @@ from pathlib import Path
 from foretell.backends import SUFFIXES, Backend, ModelOptions, load_backend
 from foretell.backends.python import adapt, load_attribute
 from foretell.errors import Setup
-from foretell.model_folder import (
+from foretell.pipeline import Pipeline
+from foretell.repository.model_folder import (
     MODEL_SUFFIXES,
     Found,
     ModelSource,
@@ -18,10 +19,9 @@ from foretell.model_folder import (
     is_model_folder,
     read_model_folder,
 )
-from foretell.pipeline import Pipeline
-from foretell.pipeline_file import FILE_NAME, build_steps
-from foretell.tfs_config import SUFFIX, TfsModel, read_tfs_config
-from foretell.triton_model import load_triton, read_labels
+from foretell.repository.pipeline_file import FILE_NAME, build_steps
+from foretell.repository.tfs_config import SUFFIX, TfsModel, read_tfs_config
+from foretell.repository.triton_model import load_triton, read_labels
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foretell.errors import Setup
-from foretell.prototext import Message, read_prototext
+from foretell.repository.prototext import Message, read_prototext
+from foretell.repository.versions import VersionsTable, read_policy
 from foretell.settings import EngineSettings, override
 from foretell.tensors import Datatype
-from foretell.versions import VersionsTable, read_policy
 
 FILE_NAME = "config.pbtxt"
 MOST_STEPS = 256

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from foretell.errors import Setup
-from foretell.prototext import Message
+from foretell.repository.prototext import Message
 
 _VERSION = re.compile(r"0|[1-9][0-9]{0,17}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
