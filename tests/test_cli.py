@@ -269,7 +269,7 @@ def command(*arguments: object) -> list[str]:
 def test_a_broken_model_is_refused_within_five_seconds(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no model at all")
     start = time.monotonic()
-    done = subprocess.run(command("serve", tmp_path / "bad.onnx"), capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command("serve", tmp_path / "bad.onnx", "--http-port", 0), capture_output=True, text=True, timeout=30)
     assert time.monotonic() - start < 5
     assert done.returncode == 1
     assert "bad.onnx" in done.stderr

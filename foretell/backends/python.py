@@ -4,7 +4,9 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from foretell.backends import Backend, ModelOptions, reading_model
@@ -125,6 +127,14 @@ def _kind(found: object) -> str:
     return "a function without a signature" if callable(found) else f"of type {type(found).__name__}"
 
 
+class _FromSource(SourceFileLoader):
+    """Compiles the file as it stands: cached bytecode is told apart by whole seconds, too few when a model is edited."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
+
+
 def _import(path: Path) -> Any:
     file = path.resolve()
     name = _module_name(file)
@@ -132,7 +142,7 @@ def _import(path: Path) -> Any:
         return sys.modules[name]
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
-    spec = importlib.util.spec_from_file_location(name, file)
+    spec = importlib.util.spec_from_file_location(name, file, loader=_FromSource(name, str(file)))
     if spec is None or spec.loader is None:
         raise Setup("unknown_format", f"{path} is not Python code: name a .py file")
     module = importlib.util.module_from_spec(spec)

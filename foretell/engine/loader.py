@@ -232,7 +232,7 @@ def fingerprint(source: ModelSource) -> Fingerprint:
     place = Path(source.path.rpartition(":")[0] if is_attribute(source.path) else source.path).parent
     try:
         files = {*source.folder.iterdir(), *(place.rglob("*") if place != source.folder else ())}
-        states = frozenset((str(file), *_state(file)) for file in files if file.is_file())
+        states = frozenset((str(file), *_state(file)) for file in files if file.is_file() and file.parent.name != "__pycache__")
     except OSError as error:
         raise Setup("missing_file", f"{error.filename} is gone or cannot be read ({error.strerror}): load it again") from error
     return states.union(*map(fingerprint, source.members))

@@ -1,3 +1,5 @@
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +171,22 @@ def test_an_edited_file_is_read_again(app: str) -> None:
     load_backend(f"{app}:Scale")
     Path(app).write_text(CLASS.replace("self.by = by", "self.by = by + 100"))
     assert load_backend(f"{app}:Scale").forward(ROWS)["y"][0, 0] == 102
+
+
+def test_an_edit_within_the_same_second_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "app.py"
+    for moment, factor in enumerate((2, 3)):
+        file.write_text(CODE_OF_FACTOR.replace("FACTOR", str(factor)))
+        os.utime(file, ns=(10**18 + moment, 10**18 + moment))
+        answer = load_backend(f"{file}:double").forward({"x": np.ones((1, 1), np.float32)})
+        assert answer["y"].tolist() == [[factor]]
+
+
+CODE_OF_FACTOR = """
+import foretell
+
+@foretell.model(inputs={"x": "FP32[1]"}, outputs={"y": "FP32[1]"})
+def double(inputs):
+    return {"y": inputs["x"] * inputs["x"].dtype.type(FACTOR)}
+"""
