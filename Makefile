@@ -42,8 +42,9 @@ format: $(VENV)/.dev ## put the code in the house's layout
 docs: $(VENV)/.dev ## write the generated pages of docs/ anew
 	@$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.dev ## measure requests/s over HTTP and rows/s over files
+bench: $(VENV)/.dev ## measure requests/s over HTTP and gRPC, and rows/s over files
 	@$(BIN)/python benchmarks/serve.py
+	@$(BIN)/python benchmarks/rpc.py
 	@$(BIN)/python benchmarks/predict.py
 	@$(BIN)/python benchmarks/footprint.py
 	@$(BIN)/python benchmarks/codecs.py

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from foretell.errors import CODES, Kind
+from foretell.modes.grpc.status import STATUS as GRPC_STATUS
 from foretell.modes.http.status import STATUS
 from foretell.plugins import load_plugin
 from foretell.settings import Key, Settings, walk
@@ -39,8 +40,9 @@ A model's own `pipeline.toml` may hold an `[engine]` table, which wins over the 
 
 ERRORS_INTRO = """\
 Over HTTP a refusal is `{"error": "<sentence>", "code": "<code>", ...}` with the status below; a failure of the server's own
-also has an `error_id`, under which its log has the details. From Python it is an exception of the class named here, with
-`code`, `message` and `details`. On the command line it is a sentence on standard error, and exit code 1.
+also has an `error_id`, under which its log has the details. Over gRPC it is the status named below with the sentence, and the
+code as `foretell-code` in the trailing metadata. From Python it is an exception of the class named here, with `code`, `message`
+and `details`. On the command line it is a sentence on standard error, and exit code 1.
 """
 
 STEPS_INTRO = """\
@@ -125,7 +127,7 @@ def _settings_row(key: Key) -> str:
 
 
 def _status(kind: Kind) -> str:
-    return "at the start" if kind is Kind.SETUP else f"HTTP {STATUS[kind]}"
+    return "at the start" if kind is Kind.SETUP else f"HTTP {STATUS[kind]}, gRPC {GRPC_STATUS[kind].name}"
 
 
 def _step_lines(name: str, step: type[Any], extra: str | None) -> Iterator[str]:

@@ -54,6 +54,8 @@ def ask_server(url: str, question: Question, key: str | None, timeout_s: float) 
             return client.predict(question.model, question.body, version=question.version, content_type=media_type)
     except ForetellError as error:
         error_id = error.details.get("error_id")
+        if error.code == "unsupported_content_type" and question.media_type is None:
+            error.message += f" (it was taken for {media_type}: say what it is with --content-type)"
         error.message = escape(error.message if error_id is None else f"{error.message} (error id {error_id})", 2000)
         raise
 

@@ -19,6 +19,7 @@ HEAVY = {
     "tokenizers",
     "pandas",
     "httptools",
+    "grpc",
 }
 
 

@@ -53,7 +53,7 @@ class Client:
         inputs: Mapping[str, ArrayLike],
         *,
         outputs: Sequence[str] = (),
-        version: str | None = None,
+        version: str | int | None = None,
         parameters: Mapping[str, object] = NOTHING,
         timeout_s: float | None = None,
     ) -> dict[str, Array]:
@@ -71,7 +71,7 @@ class Client:
         model: str,
         rows: object,
         *,
-        version: str | None = None,
+        version: str | int | None = None,
         content_type: str | None = None,
         timeout_s: float | None = None,
     ) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ class Client:
         """
         return finish(self._calls.predict(model, rows, version=version, content_type=content_type, timeout_s=timeout_s))
 
-    def metadata(self, model: str, *, version: str | None = None) -> dict[str, Any]:
+    def metadata(self, model: str, *, version: str | int | None = None) -> dict[str, Any]:
         """What a model takes and gives, as the protocol's model metadata. Raises ForetellError."""
         return finish(self._calls.metadata(model, version=version))
 
@@ -89,7 +89,7 @@ class Client:
         """Name, version and readiness of every model. Raises ForetellError."""
         return finish(self._calls.models())
 
-    def is_ready(self, model: str | None = None, *, version: str | None = None) -> bool:
+    def is_ready(self, model: str | None = None, *, version: str | int | None = None) -> bool:
         """Whether the server, or a model, would answer now; False if it cannot be reached. Never tries again."""
         return finish(self._calls.is_ready(model, version=version))
 
@@ -127,7 +127,7 @@ class AsyncClient:
         inputs: Mapping[str, ArrayLike],
         *,
         outputs: Sequence[str] = (),
-        version: str | None = None,
+        version: str | int | None = None,
         parameters: Mapping[str, object] = NOTHING,
         timeout_s: float | None = None,
     ) -> dict[str, Array]:
@@ -141,14 +141,14 @@ class AsyncClient:
         model: str,
         rows: object,
         *,
-        version: str | None = None,
+        version: str | int | None = None,
         content_type: str | None = None,
         timeout_s: float | None = None,
     ) -> list[dict[str, Any]]:
         """See ``Client.predict``."""
         return await self._calls.predict(model, rows, version=version, content_type=content_type, timeout_s=timeout_s)
 
-    async def metadata(self, model: str, *, version: str | None = None) -> dict[str, Any]:
+    async def metadata(self, model: str, *, version: str | int | None = None) -> dict[str, Any]:
         """See ``Client.metadata``."""
         return await self._calls.metadata(model, version=version)
 
@@ -156,7 +156,7 @@ class AsyncClient:
         """See ``Client.models``."""
         return await self._calls.models()
 
-    async def is_ready(self, model: str | None = None, *, version: str | None = None) -> bool:
+    async def is_ready(self, model: str | None = None, *, version: str | int | None = None) -> bool:
         """See ``Client.is_ready``."""
         return await self._calls.is_ready(model, version=version)
 

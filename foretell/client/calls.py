@@ -43,7 +43,7 @@ class Calls:
         inputs: Mapping[str, ArrayLike],
         *,
         outputs: Sequence[str],
-        version: str | None,
+        version: str | int | None,
         parameters: Mapping[str, object],
         timeout_s: float | None,
     ) -> dict[str, Array]:
@@ -61,7 +61,7 @@ class Calls:
         return read_answer(answer.body, _head_bytes(answer))
 
     async def predict(
-        self, model: str, rows: object, *, version: str | None, content_type: str | None, timeout_s: float | None
+        self, model: str, rows: object, *, version: str | int | None, content_type: str | None, timeout_s: float | None
     ) -> list[dict[str, Any]]:
         body = rows if isinstance(rows, bytes) else write_rows(rows)
         if isinstance(rows, bytes) and content_type is None:
@@ -74,7 +74,7 @@ class Calls:
         predictions: list[dict[str, Any]] = said["predictions"]
         return predictions
 
-    async def metadata(self, model: str, *, version: str | None) -> dict[str, Any]:
+    async def metadata(self, model: str, *, version: str | int | None) -> dict[str, Any]:
         answer: dict[str, Any] = await self._get(model_path(model, version))
         return answer
 
@@ -82,7 +82,7 @@ class Calls:
         answer: list[dict[str, Any]] = await self._get("/v2/models")
         return answer
 
-    async def is_ready(self, model: str | None, *, version: str | None) -> bool:
+    async def is_ready(self, model: str | None, *, version: str | int | None) -> bool:
         path = "/v2/health/ready" if model is None else f"{model_path(model, version)}/ready"
         try:
             answer = await self.exchange.ask(Message("GET", path), self.options.clock() + self.timeout_s)
@@ -147,12 +147,13 @@ def check_timeout(timeout_s: float) -> float:
     return timeout_s
 
 
-def model_path(model: str, version: str | None) -> str:
+def model_path(model: str, version: str | int | None) -> str:
     """``/v2/models/m``, with its version or, for what is no number, its label."""
     path = f"/v2/models/{quote(model, safe='')}"
     if version is None:
         return path
-    return f"{path}/{'versions' if version.isdigit() else 'labels'}/{quote(version, safe='')}"
+    text = str(version)
+    return f"{path}/{'versions' if text.isdigit() else 'labels'}/{quote(text, safe='')}"
 
 
 def _infer_message(path: str, head: dict[str, Any], raws: Sequence[Chunk]) -> Message:

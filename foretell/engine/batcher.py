@@ -185,7 +185,7 @@ class Batcher:
         self.waiting_bytes -= size
         for entry in batch:
             entry.passage.started = now
-            entry.passage.batch_rows = rows
+            entry.passage.batch_rows = min(rows, self.most_rows)  # one entry of more rows is computed in parts
         return batch
 
     def _compute(self, batch: list[Entry]) -> list[Outcome]:

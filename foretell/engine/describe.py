@@ -43,7 +43,7 @@ def metadata(engine: Engine, catalog: Catalog) -> ModelMetadata:
     )
 
 
-def config(engine: Engine) -> dict[str, Any]:
+def config(engine: Engine, catalog: Catalog) -> dict[str, Any]:
     """The model configuration, in the form that clients of Triton's extension read: JSON-ready, names as there."""
     signature = engine.pipeline.signature
     wait_us = round(engine.settings.max_wait_s * 1e6)
@@ -55,7 +55,7 @@ def config(engine: Engine) -> dict[str, Any]:
         "input": [_config_tensor(spec) for spec in signature.inputs],
         "output": [_config_tensor(spec) for spec in signature.outputs],
         "dynamic_batching": {"max_queue_delay_microseconds": wait_us},
-        "version_policy": {"specific": {"versions": [int(engine.version)]}},
+        "version_policy": {"specific": {"versions": [int(version) for version in catalog.versions(engine.name)]}},
     }
 
 

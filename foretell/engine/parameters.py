@@ -43,3 +43,11 @@ def _refusal(name: str, expected: str, value: object) -> Invalid:
     got = str(value)[:40] if not isinstance(value, int) or abs(value) < 2**128 else "a huge number"
     text = f"the parameter {name!r} must be {expected}, not {got}"
     return Invalid("unknown_parameter", text, parameter=name, expected=expected, got=got)
+
+
+def check_load_parameters(parameters: Mapping[str, object]) -> None:
+    """Refuse what would change how a model is loaded or unloaded, since nothing reads it. Raises Invalid."""
+    unread = sorted(name for name, value in parameters.items() if name != "unload_dependents" or value is not False)
+    if unread:
+        text = f"the parameter {unread[0][:80]!r} is not taken: a model is loaded and unloaded alone, as its own folder says"
+        raise Invalid("unknown_parameter", text, parameter=unread[0][:80])

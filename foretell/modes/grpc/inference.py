@@ -15,13 +15,14 @@ from foretell.engine.catalog import Catalog
 from foretell.engine.describe import config, metadata
 from foretell.engine.engine import Engine
 from foretell.engine.loader import Loader
+from foretell.engine.parameters import check_load_parameters
 from foretell.errors import ForetellError, Unavailable
 from foretell.modes.grpc.calls import Context, metadata_of, parse, parse_guarded, simple, streaming, unary
 from foretell.modes.grpc.guard import SMALL_BYTES, Tree
 from foretell.modes.grpc.status import refusal, unexpected
 from foretell.modes.grpc.stubs import inference_pb2 as messages
 from foretell.modes.grpc.stubs.model_config_pb2 import ModelConfig
-from foretell.modes.grpc.tensors import TensorDoor
+from foretell.modes.grpc.tensors import TensorDoor, read_map
 from foretell.request import Request
 from foretell.security import check_admin
 from foretell.settings import Settings
@@ -31,7 +32,6 @@ EXTENSIONS = (
     "classification",
     "model_configuration",
     "model_repository",
-    "model_repository(unload_dependents)",
     "parameters",
     "statistics",
     "binary_tensor_data",
@@ -190,7 +190,7 @@ class InferenceService:
         )
 
     def model_config(self, request: messages.ModelConfigRequest) -> messages.ModelConfigResponse:
-        told = config(self._engine(request.name, request.version))
+        told = config(self._engine(request.name, request.version), self.catalog)
         return messages.ModelConfigResponse(config=ParseDict(told, ModelConfig(), ignore_unknown_fields=True))
 
     def model_statistics(self, request: messages.ModelStatisticsRequest) -> messages.ModelStatisticsResponse:
@@ -213,13 +213,17 @@ class InferenceService:
     async def load(self, body: bytes, context: Context) -> bytes:
         """RepositoryModelLoad, for who holds the admin key."""
         check_admin(self.admin_key, metadata_of(context).get("authorization"))
-        await self.loader.load(parse(messages.RepositoryModelLoadRequest, body).model_name)
+        asked = parse(messages.RepositoryModelLoadRequest, body)
+        check_load_parameters(read_map(asked.parameters))
+        await self.loader.load(asked.model_name)
         return b""
 
     async def unload(self, body: bytes, context: Context) -> bytes:
         """RepositoryModelUnload, for who holds the admin key."""
         check_admin(self.admin_key, metadata_of(context).get("authorization"))
-        await self.loader.unload(parse(messages.RepositoryModelUnloadRequest, body).model_name)
+        asked = parse(messages.RepositoryModelUnloadRequest, body)
+        check_load_parameters(read_map(asked.parameters))
+        await self.loader.unload(asked.model_name)
         return b""
 
     def _door(self, name: str, number: str) -> TensorDoor:

@@ -30,7 +30,6 @@ EXTENSIONS = (
     "generate",
     "model_configuration",
     "model_repository",
-    "model_repository(unload_dependents)",
     "parameters",
     "statistics",
 )
@@ -146,7 +145,7 @@ class Pages:
         return _json(asdict(metadata(self._engine(request), self.catalog)))
 
     async def config(self, request: WebRequest) -> Response:
-        return _json(config(self._engine(request)))
+        return _json(config(self._engine(request), self.catalog))
 
     async def stats(self, request: WebRequest) -> Response:
         """Of one version, or without one of all."""

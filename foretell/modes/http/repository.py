@@ -13,11 +13,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from foretell.engine.loader import Loader
+from foretell.engine.parameters import check_load_parameters
 from foretell.errors import Denied, Invalid, TooLarge, Unauthenticated
 from foretell.security import check_admin
 
 MOST_BYTES = 64 * 2**10
-IGNORED = {"unload_dependents"}
 
 
 class RepositoryPages:
@@ -64,10 +64,7 @@ class RepositoryPages:
         check_origin(request.headers)
         check_admin(self.key, _authorization(request))
         parameters = (await _read(request)).get("parameters", {})
-        unknown = sorted(set(parameters) - IGNORED) if isinstance(parameters, dict) else ["parameters"]
-        if unknown:
-            text = f"the parameter {unknown[0][:80]!r} is not taken: a model is loaded as its own folder says"
-            raise Invalid("unknown_parameter", text, parameter=unknown[0][:80])
+        check_load_parameters(parameters if isinstance(parameters, dict) else {"parameters": parameters})
 
 
 def check_origin(headers: Mapping[str, str]) -> None:

@@ -26,6 +26,8 @@ from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec
 JSON = b"application/json"
 _BF16 = Datatype.BF16.numpy
 _BASE64 = re.compile(rb'\{\s*"b64"\s*:')
+SAGEMAKER = {b"application/x-image": b"image/x", b"application/jsonlines": b"application/x-ndjson"}
+"""What SageMaker's clients call an image and NDJSON."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -80,6 +82,7 @@ class RowDoor:
 
     def _reader(self, media: bytes) -> Callable[[bytes], dict[str, Array]]:
         readers = {JSON: self.read_json, b"application/x-ndjson": self._read_ndjson}
+        media = SAGEMAKER.get(media, media)
         if not any(column.spec.shape for column in self.columns):
             readers[b"text/csv"] = self._read_csv
         if media in readers:
