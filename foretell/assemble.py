@@ -110,19 +110,23 @@ async def _serve(repository: Repository, settings: Settings, environ: Mapping[st
             await asyncio.wait({serving})
             if grpc is not None:
                 await grpc.wait_stopped()
-            await _close(service, settings.timeouts.shutdown_s)
+            await _close(service, server.seconds_left())
     return 0
 
 
 async def _close(service: Service, within_s: float) -> None:
-    """Close every model; one that still runs after that time is left behind, since nothing can stop a thread."""
-    try:
-        async with asyncio.timeout(within_s):
-            await service.loader.close()
-    except TimeoutError:
-        log.warning("a model still runs after %g s: it is left behind", within_s)
+    """Close every model; what still runs or loads after that time is left behind, since nothing can stop a thread."""
+    closing = asyncio.ensure_future(_close_all(service))
+    done, _ = await asyncio.wait({closing}, timeout=within_s)
+    if not done:
+        log.warning("a model still runs or loads: it is left behind")
         sys.stdout.flush()
         os._exit(0)
+
+
+async def _close_all(service: Service) -> None:
+    await service.loader.close()
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 async def _check(sources: Sequence[ModelSource], settings: Settings) -> list[Checked]:

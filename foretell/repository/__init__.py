@@ -14,7 +14,6 @@ from foretell.repository.model_folder import (
     MODEL_SUFFIXES,
     Found,
     ModelSource,
-    check_inside,
     is_attribute,
     is_model_folder,
     read_model_folder,
@@ -22,6 +21,7 @@ from foretell.repository.model_folder import (
 from foretell.repository.pipeline_file import FILE_NAME, build_steps
 from foretell.repository.tfs_config import SUFFIX, TfsModel, read_tfs_config
 from foretell.repository.triton_model import load_triton, read_labels
+from foretell.storage import check_inside
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

@@ -12,6 +12,7 @@ from foretell.repository.pipeline_file import FILE_NAME, ModelTable, PipelineFil
 from foretell.repository.triton_config import FILE_NAME as TRITON_FILE
 from foretell.repository.triton_config import MOST_STEPS, TritonConfig, TritonStep, read_triton_config
 from foretell.repository.versions import VersionsTable, is_version
+from foretell.storage import check_inside
 
 MODEL_SUFFIXES = frozenset(SUFFIXES) - {".py"}  # code is served only when it is named
 SAVED_MODEL = "saved_model.pb"
@@ -74,12 +75,6 @@ def read_model_folder(folder: Path, versions: VersionsTable | None = None, above
         sources.append(ModelSource(name, version, path, folder, config, triton, members))
     passed_over = dict.fromkeys(sorted(set(there) - set(chosen), key=int), "the version policy leaves it out")
     return Found(name, tuple(sources), passed_over)
-
-
-def check_inside(path: Path, folder: Path) -> None:
-    """That no link and no ``..`` leads out of the folder. Raises Setup ``outside_folder``."""
-    if "\0" in str(path) or not path.resolve().is_relative_to(folder.resolve()):
-        raise Setup("outside_folder", f"{path} leads out of {folder}: put a real copy of it there")
 
 
 def is_attribute(text: str) -> bool:

@@ -14,8 +14,10 @@ from foretell.plugins import did_you_mean
 from foretell.repository.versions import VersionsTable
 from foretell.settings import EngineSettings, override
 from foretell.steps import Step, build_step
+from foretell.storage import check_inside, read_small
 
 FILE_NAME = "pipeline.toml"
+MOST_BYTES = 128 * 2**10  # long lists belong into files of their own: `labels = "labels.txt"`, `statistics = "statistics.json"`
 
 
 class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +57,7 @@ def read_pipeline_file(folder: Path) -> PipelineFile:
     file = folder / FILE_NAME
     if not file.exists():
         return PipelineFile()
+    check_inside(file, folder)
     table = _read_toml(file)
     _refuse_unknown(table, PipelineFile, file, "")
     for stage in ("preprocess", "postprocess"):
@@ -95,10 +98,10 @@ def _build(table: Mapping[str, Any], where: str, folder: Path) -> Step:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_small(file, MOST_BYTES).decode("utf-8"))
     except OSError as error:
         raise Setup("missing_file", f"{file} cannot be read ({error.strerror}): correct its permissions") from error
-    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or too long
         raise Setup("broken_pipeline", f"{file} is not valid TOML: {error}") from error
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foretell.errors import Setup
+from foretell.storage import read_small
 
 MOST_BYTES = 4 * 2**20
 MOST_DEPTH = 64
@@ -116,12 +117,11 @@ class Message:
 def read_prototext(file: Path) -> Message:
     """The message in a file of UTF-8 text of at most 4 MiB. Raises Setup: ``missing_file`` or ``broken_config``."""
     try:
-        with file.open("rb") as opened:
-            data = opened.read(MOST_BYTES + 1)
+        data = read_small(file, MOST_BYTES)
     except OSError as error:
         raise Setup("missing_file", f"{file} cannot be read ({error.strerror}): correct its permissions") from error
-    if len(data) > MOST_BYTES:
-        raise Setup("broken_config", f"{file} has more than {MOST_BYTES} bytes: a configuration is a short text")
+    except ValueError as error:
+        raise Setup("broken_config", f"{file} is no configuration, {error}: a configuration is a short text") from error
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

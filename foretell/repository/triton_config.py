@@ -12,6 +12,7 @@ from foretell.errors import Setup
 from foretell.repository.prototext import Message, read_prototext
 from foretell.repository.versions import VersionsTable, read_policy
 from foretell.settings import EngineSettings, override
+from foretell.storage import check_inside
 from foretell.tensors import Datatype
 
 FILE_NAME = "config.pbtxt"
@@ -94,8 +95,9 @@ def read_triton_config(folder: Path) -> TritonConfig | None:
     Raises Setup: ``broken_config`` or ``unsupported_config``, naming the file and the line.
     """
     file = folder / FILE_NAME
-    if not file.is_file():
+    if not file.exists():
         return None
+    check_inside(file, folder)
     root = read_prototext(file)
     name, real = root.text("name"), folder.resolve().name
     if name not in {"", real}:

@@ -8,8 +8,9 @@ from pathlib import Path
 from foretell.backends import Backend, ModelOptions, describe, is_thread_safe, load_backend
 from foretell.backends.chain import Link, chain
 from foretell.errors import Setup
-from foretell.repository.model_folder import ModelSource, check_inside
+from foretell.repository.model_folder import ModelSource
 from foretell.repository.triton_config import TritonConfig, TritonTensor
+from foretell.storage import check_inside, read_small
 from foretell.tensors import Array, Arrays, Signature, TensorSpec, show_shape
 
 log = logging.getLogger("foretell")
@@ -112,13 +113,13 @@ def _read_lines(folder: Path, tensor: TritonTensor, config: TritonConfig) -> lis
     where, path = f"{config.file}, line {tensor.line}: label_filename {tensor.labels_file[:255]!r}", folder / tensor.labels_file
     check_inside(path, folder)
     try:
-        if path.stat().st_size > MOST_LABEL_BYTES:
-            raise Setup("broken_config", f"{where} has more than {MOST_LABEL_BYTES} bytes: it takes one label a line")
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        return [line.strip() for line in read_small(path, MOST_LABEL_BYTES).decode("utf-8").splitlines()]
     except OSError as error:
         raise Setup("broken_config", f"{where} cannot be read in {folder} ({error.strerror}): correct its name") from error
     except UnicodeDecodeError as error:
         raise Setup("broken_config", f"{where} is not UTF-8: write one label a line as UTF-8 text") from error
+    except ValueError as error:
+        raise Setup("broken_config", f"{where} is no list of labels, {error}: it takes one label a line") from error
 
 
 def _fit(model: Backend, config: TritonConfig) -> Backend:

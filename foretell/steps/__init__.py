@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from foretell.errors import Setup
 from foretell.plugins import Plugin, did_you_mean, load_plugin
+from foretell.storage import read_small
 from foretell.tensors import Arrays, TensorSpec
 
 Specs = Mapping[str, TensorSpec]
@@ -248,14 +249,17 @@ def _encode(item: object) -> bytes:
     return item if isinstance(item, bytes) else str(item).encode("utf-8", "replace")
 
 
+MOST_FILE_BYTES = 64 * 2**20
+
+
 def read_file(step: object, option: str, path: str) -> str:
     """The text of a file that a step's option names. Raises Setup ``missing_file`` or ``broken_pipeline``."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return read_small(Path(path), MOST_FILE_BYTES).decode("utf-8")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         why = f"step {step_name(step)!r}: there is no file {path}: put it there, or correct {option} = ..."
         raise Setup("missing_file", why) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise refusal(step, f"the file {path} cannot be read as UTF-8 text: {error}") from error
 
 

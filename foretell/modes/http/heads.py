@@ -34,13 +34,13 @@ class Heads:
         self.marks: Headers = NO_MARKS
         for name, value in headers:
             if name == b"host":
-                self.host = value
+                self.host = value if not self.host else b"%b, %b" % (self.host, value)  # two are none that is known
             elif name == b"content-length":
                 self.length = int(value) if len(value) < 19 else 10**18
             elif name == b"content-type":
                 self.content_type = value
             elif name == b"content-encoding":
-                self.encoding = value
+                self.encoding = value.strip()
             elif name in ODD:
                 self.odd = True
             elif name in (b"x-request-id", b"traceparent") and _can_be_given_back(value):

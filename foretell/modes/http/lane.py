@@ -91,7 +91,6 @@ class FastLane(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = Flow(transport, self.pipeline)
         self.http: HttpApp = self.app
-        self.doors = self.http.doors if self.http.fast_lane else {}
         self.turn = Turn(self)
         self.running: Any = None  # the request that the ASGI way answers now; ``cycle`` is the last that came
         self.collecting = False
@@ -156,7 +155,7 @@ class FastLane(HttpToolsProtocol):
             if self.offers_upgrade:
                 self.collecting = False
                 return
-        door = self.doors.get(self.url)
+        door = self.http.doors.get(self.url) if self.http.fast_lane else None
         if door is not None and self._is_idle() and self._fits_lane(door, heads := Heads(self.headers)):
             self.cycle = turn = self.turn
             turn.door = door

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -44,7 +45,9 @@ class HttpServer(uvicorn.Server):
         self.grace_s = settings.timeouts.drain_grace_s
         self.listening = listening
         self.also_stopping: list[Callable[[float], None]] = []
+        self.shutdown_s = settings.timeouts.shutdown_s
         self._stopping = False
+        self._ends = 0.0
 
     async def serve_until_stopped(self) -> None:
         """Serve until SIGTERM or SIGINT (or ``stop``), then until what is in flight has been answered."""
@@ -58,11 +61,16 @@ class HttpServer(uvicorn.Server):
         if self._stopping:
             os._exit(1)
         self._stopping = True
+        self._ends = time.monotonic() + grace_s + self.shutdown_s
         log.info("stopping: requests are taken for another %g s, then those in flight are answered", grace_s)
         self.app.drain()
         for also_stop in self.also_stopping:
             also_stop(grace_s)
         asyncio.get_running_loop().call_later(grace_s, setattr, self, "should_exit", True)
+
+    def seconds_left(self) -> float:
+        """How long a stop may still take; all of ``timeouts.shutdown_s`` when none was asked for."""
+        return max(0.1, self._ends - time.monotonic()) if self._stopping else self.shutdown_s
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -12,7 +12,7 @@ import pytest
 import foretell.demo
 from foretell.errors import Setup
 from foretell.modes.http.server import listen
-from tests.serving import Served, double, eventually, serving, sleep
+from tests.serving import Served, double, eventually, free_port, post, serving, sleep
 
 DEMO = Path(foretell.demo.__file__).parent / "models"
 READY = b"GET /v2/health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -113,3 +113,28 @@ def test_steps_that_do_not_fit_the_model_are_refused_by_the_file(tmp_path: Path)
     assert "pipeline.toml" in told
     assert "[64]" in told
     assert "[72]" in told
+
+
+@pytest.mark.parametrize("way", ["--http-fast-lane", "--no-http-fast-lane"])
+def test_a_kept_connection_follows_a_model_through_unload_and_load(way: str, tmp_path: Path) -> None:
+    key = "authorization: Bearer key"
+    with serving(tmp_path, way, environ={"FORETELL_ADMIN_KEY": "key"}) as served, served.wire() as kept:
+        assert kept.ask(double()).status == 200
+        assert served.ask(post("/v2/repository/models/double/unload", b"", key)).status == 200
+        assert kept.ask(double()).code == "unknown_model"
+        assert served.ask(post("/v2/repository/models/double/load", b"", key)).status == 200
+        assert kept.ask(double()).status == 200
+
+
+def test_the_end_does_not_wait_for_a_model_that_is_loading(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text("import time\ntime.sleep(30)\n")
+    line = [sys.executable, "-m", "foretell", "serve", f"{tmp_path}/late.py:model", "--timeouts-shutdown-s", "0.5"]
+    with subprocess.Popen([*line, "--timeouts-drain-grace-s", "0", "--http-port", str(free_port())]) as process:
+        try:
+            time.sleep(1.0)  # another process is waited for: until it is in the middle of its loading
+            process.send_signal(signal.SIGTERM)
+            start = time.monotonic()
+            assert process.wait(10) == 0
+            assert time.monotonic() - start < 3
+        finally:
+            process.kill()
