@@ -7,7 +7,8 @@ from urllib.parse import quote
 import orjson
 from numpy.typing import ArrayLike
 
-from foretell.client.codec import encode_binary, encode_json, read_answer, to_tensor, write_rows
+from foretell.client.answers import HEAD_LENGTH, Json, read_json, read_tensors
+from foretell.client.codec import encode_binary, encode_json, to_tensor, write_rows
 from foretell.client.exchange import Exchange
 from foretell.client.options import Address, Options
 from foretell.client.refusals import refusal_of
@@ -18,7 +19,6 @@ from foretell.errors import Broken, ForetellError, Invalid, Setup, Unavailable
 from foretell.tensors import Array, Datatype
 
 JSON = "application/json"
-HEAD_LENGTH = "Inference-Header-Content-Length"
 
 
 class Tensor(NamedTuple):
@@ -58,7 +58,7 @@ class Calls:
             return _infer_message(path, head, [tensor.raw for tensor in tensors if tensor.raw is not None])
 
         answer = await self._ask(write, timeout_s, once="sequence_id" in parameters)
-        return read_answer(answer.body, _head_bytes(answer))
+        return read_tensors(answer)
 
     async def predict(
         self, model: str, rows: object, *, version: str | int | None, content_type: str | None, timeout_s: float | None
@@ -68,18 +68,19 @@ class Calls:
             raise Invalid("invalid_body", "bytes need a content_type that says what they are: image/png, text/csv, ...")
         path = model_path(model, version).replace("/v2/models", "/predict", 1)
         message = Message("POST", path, {"Content-Type": content_type or JSON}, [body])
-        said = _read_json(await self._ask(lambda _: message, timeout_s))
-        if not isinstance(said, dict) or not isinstance(said.get("predictions"), list):
+        answer = await self._ask(lambda _: message, timeout_s)
+        said = read_json(answer.body, "an object").get("predictions")
+        if not (isinstance(said, list) and all(isinstance(row, dict) for row in said)):
             raise Broken("foreign_answer", "the answer holds no predictions: check the address")
-        predictions: list[dict[str, Any]] = said["predictions"]
+        predictions: list[dict[str, Any]] = said
         return predictions
 
     async def metadata(self, model: str, *, version: str | int | None) -> dict[str, Any]:
-        answer: dict[str, Any] = await self._get(model_path(model, version))
+        answer: dict[str, Any] = await self._get(model_path(model, version), "an object")
         return answer
 
     async def models(self) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = await self._get("/v2/models")
+        answer: list[dict[str, Any]] = await self._get("/v2/models", "a list")
         return answer
 
     async def is_ready(self, model: str | None, *, version: str | int | None) -> bool:
@@ -96,8 +97,8 @@ class Calls:
     def close(self) -> None:
         self.exchange.pool.close()
 
-    async def _get(self, path: str) -> Any:
-        return _read_json(await self._ask(lambda _: Message("GET", path), None))
+    async def _get(self, path: str, kind: Json) -> Any:
+        return read_json((await self._ask(lambda _: Message("GET", path), None)).body, kind)
 
     async def _ask(self, write: Callable[[float], Message], timeout_s: float | None, *, once: bool = False) -> Answer:
         """The answer of one of several tries; ``once`` forbids another after a connection error. Raises ForetellError."""
@@ -171,22 +172,6 @@ def _timeout_us(parameters: Mapping[str, object], left_s: float) -> int:
     asked = parameters.get("timeout")
     left = max(1, int(left_s * 1e6))
     return min(asked, left) if isinstance(asked, int) and asked > 0 else left
-
-
-def _head_bytes(answer: Answer) -> int | None:
-    value = answer.headers.get(HEAD_LENGTH.lower())
-    if value is None:
-        return None
-    if not (value.isdigit() and int(value[:18]) <= len(answer.body)):
-        raise Broken("foreign_answer", f"the answer says that {value[:40]!r} of its {len(answer.body)} bytes are JSON")
-    return int(value)
-
-
-def _read_json(answer: Answer) -> Any:
-    try:
-        return orjson.loads(answer.body)
-    except orjson.JSONDecodeError as error:
-        raise Broken("foreign_answer", f"the answer is not JSON: {error}") from error
 
 
 NOTHING: Mapping[str, object] = {}

@@ -1,4 +1,4 @@
-"""Tensors to bytes and back, in the two forms of the Open Inference Protocol: binary, and JSON.
+"""Tensors to bytes, in the two forms of the Open Inference Protocol: binary, and JSON.
 
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
@@ -7,37 +7,16 @@ import base64
 import struct
 from typing import Any
 
-import msgspec
 import numpy as np
 import orjson
 from numpy.typing import ArrayLike
 
-from foretell.elements import read_elements
-from foretell.errors import Broken, Invalid
+from foretell.errors import Invalid
 from foretell.tensors import Array, Datatype
 
 Elements = bytearray | memoryview
 _LENGTH = struct.Struct("<I")
 _DATATYPES = {str(datatype): datatype for datatype in Datatype}
-
-
-class OutputHead(msgspec.Struct):
-    """One tensor of an answer, as its JSON part tells it."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    parameters: dict[str, Any] = {}
-    data: Any = None
-
-
-class AnswerHead(msgspec.Struct):
-    """The JSON part of an answer."""
-
-    outputs: list[OutputHead]
-
-
-_HEAD = msgspec.json.Decoder(AnswerHead)
 
 
 def to_tensor(name: str, values: ArrayLike) -> Array:
@@ -79,49 +58,6 @@ def encode_json(name: str, array: Array) -> dict[str, Any]:
         return {"data": [value if np.isfinite(value) else _spelt(value) for value in array.reshape(-1).tolist()]}
     native = array.reshape(-1).astype(array.dtype.newbyteorder("="), copy=False)
     return {"data": np.ascontiguousarray(native)}
-
-
-def read_answer(body: bytearray, head_bytes: int | None) -> dict[str, Array]:
-    """The outputs of an answer, whose first ``head_bytes`` are JSON and the rest binary; None: all of it is JSON.
-
-    Arrays of numbers lie in the body itself, which is theirs. Raises Broken ``foreign_answer``.
-    """
-    view = memoryview(body)
-    at = len(body) if head_bytes is None else head_bytes
-    outputs: dict[str, Array] = {}
-    try:
-        for tensor in _HEAD.decode(view[:at]).outputs:
-            size = tensor.parameters.get("binary_data_size")
-            datatype = _DATATYPES[tensor.datatype]
-            if size is None:
-                outputs[tensor.name] = _from_json(tensor, datatype)
-            else:
-                outputs[tensor.name] = read_elements(view[at : at + size], datatype, tensor.shape, tensor.name)
-                at += size
-    except (Invalid, ValueError, KeyError, TypeError, OverflowError, msgspec.MsgspecError) as error:
-        raise Broken("foreign_answer", f"the answer is not one of the Open Inference Protocol: {error}") from error
-    if at != len(body):
-        raise Broken("foreign_answer", f"the answer's tensors take {at} bytes, but it has {len(body)}")
-    return outputs
-
-
-def _from_json(tensor: OutputHead, datatype: Datatype) -> Array:
-    if datatype is not Datatype.BYTES:
-        wide = np.float64 if datatype.is_float else datatype.numpy
-        return np.asarray(tensor.data, dtype=wide).astype(datatype.numpy, copy=False).reshape(tensor.shape)
-    read = _from_base64 if tensor.parameters.get("content_type") == "base64" else str.encode
-    flat = np.array(tensor.data, dtype=np.object_).reshape(-1)
-    return _objects([read(element) for element in flat]).reshape(tensor.shape)
-
-
-def _from_base64(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
-def _objects(elements: list[bytes]) -> Array:
-    array = np.empty(len(elements), dtype=np.object_)
-    array[:] = elements
-    return array
 
 
 def _to_bytes(name: str, array: Array) -> list[bytes]:

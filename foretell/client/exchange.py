@@ -89,7 +89,7 @@ class Exchange:
 
     async def _carry(self, connection: Connection, message: Message, deadline: float, *, stale: bool = False) -> Answer:
         """The answer over one connection, which is kept if it can be. Raises Stale if ``stale`` says that it may be so."""
-        reader = Reader()
+        reader = Reader(self.options.max_response_bytes)
         reusable = False
         try:
             answer = await self._talk(connection, message, reader, deadline)

@@ -33,6 +33,7 @@ class Options:
 
     ``connections`` are open at once, at most; one that was idle for ``idle_s`` is not used again (servers and load
     balancers hang up after 60 to 75 s). ``binary=False`` sends and asks for JSON tensors, for servers that speak nothing else.
+    An answer of more than ``max_response_bytes``, or an error's of more than 1 MiB, is refused while it comes.
     ``tls`` replaces the default, which verifies certificates against those of the system. ``clock`` gives monotonic seconds.
     """
 
@@ -40,6 +41,7 @@ class Options:
     connections: int = 64
     idle_s: float = 50.0
     binary: bool = True
+    max_response_bytes: int = 2**30
     retry: Retry = field(default_factory=Retry)
     tls: ssl.SSLContext | None = None
     clock: Callable[[], float] = time.monotonic

@@ -1,8 +1,7 @@
 """What a server refused, as the exception that the server itself raised: the class by the code, else by the status."""
 
-import orjson
-
-from foretell.client.retry import read_retry_after
+from foretell.client.answers import read_json
+from foretell.client.retry import read_retry_after, read_seconds
 from foretell.client.wire import Answer
 from foretell.errors import (
     CODES,
@@ -48,8 +47,11 @@ def refusal_of(answer: Answer) -> ForetellError | None:
     else:
         message = message if isinstance(message, str) else _hint(answer.status)
         error = by_status("foreign_answer", f"the answer has status {answer.status} and no code of foretell's: {message}"[:500])
-    error.details.update(said, status=answer.status)
     retry_after_s = read_retry_after(answer.headers.get("retry-after"))
+    if retry_after_s is None:
+        retry_after_s = read_seconds(said.get("retry_after_s"))
+    said.pop("retry_after_s", None)
+    error.details.update(said, status=answer.status)
     if retry_after_s is not None:
         error.details["retry_after_s"] = retry_after_s
     return error
@@ -57,10 +59,10 @@ def refusal_of(answer: Answer) -> ForetellError | None:
 
 def _read(body: bytearray) -> dict[str, object]:
     try:
-        said = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        said: dict[str, object] = read_json(body, "an object")
+    except Broken:
         return {}
-    return said if isinstance(said, dict) else {}
+    return said
 
 
 def _hint(status: int) -> str:

@@ -33,9 +33,15 @@ class Budget:
 
 def wait_s(retry: Retry, tries: int, error: ForetellError) -> float:
     """Seconds to wait after the ``tries``-th try: a random part of a doubling time, behind what the server asked for."""
-    asked = error.details.get("retry_after_s")
     jitter = retry.random() * min(retry.first_wait_s * 2.0 ** (tries - 1), retry.longest_wait_s)
-    return jitter + (float(asked) if isinstance(asked, int | float) else 0.0)
+    return jitter + (read_seconds(error.details.get("retry_after_s")) or 0.0)
+
+
+def read_seconds(value: object) -> float | None:
+    """A number of seconds to wait, as it stands in a body; None for what is none, or lies in the past."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        return None
+    return float(value)
 
 
 def read_retry_after(value: str | None, now: Callable[[], float] = time.time) -> float | None:
@@ -46,5 +52,5 @@ def read_retry_after(value: str | None, now: Callable[[], float] = time.time) ->
         return float(value[:10])
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now())
-    except ValueError:
+    except (ValueError, OverflowError, LookupError, TypeError):
         return None

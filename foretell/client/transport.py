@@ -17,6 +17,7 @@ from foretell.client.options import Address
 Chunk = bytes | bytearray | memoryview
 T = TypeVar("T")
 RECEIVE_BYTES = 2**18
+AHEAD_BYTES = 2**22  # what an event loop takes before it is asked for
 
 
 class Connection(Protocol):
@@ -147,6 +148,7 @@ class _Stream(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
+        self.ahead = 0
         self.ended = False
         self.paused = False
         self.error: Exception | None = None
@@ -158,6 +160,9 @@ class _Stream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.parts.append(data)
+        self.ahead += len(data)
+        if self.ahead > AHEAD_BYTES:
+            self.transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> None:
@@ -191,6 +196,9 @@ class _Stream(asyncio.Protocol):
         if self.parts:
             data = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
             self.parts.clear()
+            if self.ahead > AHEAD_BYTES:
+                self.transport.resume_reading()
+            self.ahead = 0
             return data
         if self.error is not None:
             raise self.error

@@ -1,5 +1,6 @@
 """Tensors to bytes and back, bit by bit, in both forms."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretell.client.codec import encode_binary, encode_json, read_answer, to_tensor, write_rows
+from foretell.client.answers import head_bytes, read_answer
+from foretell.client.codec import encode_binary, encode_json, to_tensor, write_rows
 from foretell.errors import Broken, Invalid
 from foretell.tensors import Array, Datatype
 
@@ -58,7 +60,8 @@ def test_every_bit_pattern_of_every_datatype_survives_as_binary(array: Array) ->
 def test_every_value_of_every_datatype_survives_as_json(array: Array) -> None:
     back = answered(array, binary=False)
     if Datatype.of(array.dtype).is_float:  # a NaN is one of many as binary, and the one NaN as JSON
-        wide, wide_back = array.astype(np.float64), back.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of a NaN that signals
+            wide, wide_back = array.astype(np.float64), back.astype(np.float64)
         assert np.array_equal(wide, wide_back, equal_nan=True)
         numbers = ~np.isnan(wide)
         assert np.array_equal(np.signbit(wide)[numbers], np.signbit(wide_back)[numbers])
@@ -158,3 +161,73 @@ def test_rows_may_hold_numpy_bytes_and_numbers_that_json_has_not() -> None:
 def test_rows_that_json_cannot_hold_are_refused() -> None:
     with pytest.raises(Invalid, match="set"):
         write_rows([{"x": {1}}])
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [
+        ("INT8", b"[1.7]"),
+        ("UINT8", b"[-1]"),
+        ("INT64", b"[9223372036854775808]"),
+        ("FP16", b"[1e5]"),
+        ("FP32", b"[1e300]"),
+        ("FP32", b"[null]"),
+        ("FP32", b'["1.5"]'),
+        ("BOOL", b'["x"]'),
+        ("BOOL", b"[1]"),
+        ("INT8", b"[[1],[2,3]]"),
+        ("BYTES", b'["\\ud800"]'),
+    ],
+)
+def test_values_that_their_datatype_cannot_hold_are_refused_and_not_changed(datatype: str, data: bytes) -> None:
+    with pytest.raises(Broken) as caught:
+        read_answer(one_output(datatype, data), None)
+    assert caught.value.code == "foreign_answer"
+
+
+@pytest.mark.parametrize("depth", [17, 900, 5000, 10**5])
+def test_deeply_nested_data_is_refused(depth: int) -> None:
+    with pytest.raises(Broken, match="not one of the Open Inference Protocol"):
+        read_answer(one_output("FP32", b"[" * depth + b"]" * depth), None)
+
+
+def test_nested_data_is_read_as_well_as_flat() -> None:
+    body = bytearray(b'{"outputs":[{"name":"y","datatype":"FP32","shape":[2,2],"data":[ [1, 2.5], ["NaN", "-Infinity"]]}]}')
+    assert np.array_equal(read_answer(body, None)["y"], np.array([[1, 2.5], [np.nan, -np.inf]], np.float32), equal_nan=True)
+
+
+def test_an_output_that_comes_twice_is_refused() -> None:
+    tensor = {"name": "y", "datatype": "FP32", "shape": [1], "data": [1.0]}
+    with pytest.raises(Broken, match="'y' twice"):
+        read_answer(bytearray(dump({"outputs": [tensor, tensor]})), None)
+
+
+@pytest.mark.parametrize("shape", [[-1], [2**70], [2**40, 2**40], [0, 2**62], [1] * 100])
+def test_shapes_that_no_array_has_are_refused(shape: list[int]) -> None:
+    text = f'{{"outputs":[{{"name":"y","datatype":"FP32","shape":{shape},"data":[1.0]}}]}}'
+    with pytest.raises(Broken):
+        read_answer(bytearray(text.encode()), None)
+
+
+@pytest.mark.parametrize("size", [-4, 5, 2**62, 1.5, "4", True])
+def test_sizes_that_the_body_does_not_have_are_refused(size: object) -> None:
+    text = dump({"outputs": [{"name": "y", "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": size}}]})
+    with pytest.raises(Broken):
+        read_answer(bytearray(text + b"\0" * 4), len(text))
+
+
+@pytest.mark.parametrize("value", ["²", "0" * 5000, "-1", "", "9", "1e1"])
+def test_a_head_length_that_is_no_length_of_the_body_is_refused(value: str) -> None:
+    with pytest.raises(Broken) as caught:
+        head_bytes({"inference-header-content-length": value}, 8)
+    assert caught.value.code == "foreign_answer"
+
+
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_any_bytes_are_an_answer_or_refused(body: bytes, head: int) -> None:
+    with suppress(Broken):
+        read_answer(bytearray(body), min(head, len(body)))
+
+
+def one_output(datatype: str, data: bytes) -> bytearray:
+    return bytearray(b'{"outputs":[{"name":"y","datatype":"%b","shape":[1],"data":%b}]}' % (datatype.encode(), data))

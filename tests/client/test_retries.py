@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 from foretell.client import Client, Retry
@@ -263,3 +264,45 @@ def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
     assert read_retry_after(email.utils.formatdate(now + 30, usegmt=True), lambda: now) == 30.0
     assert read_retry_after(email.utils.formatdate(now - 30, usegmt=True), lambda: now) == 0.0
     assert [read_retry_after(value) for value in (None, "", "soon", "-1", "1e9", "٣")] == [None] * 6
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_that_is_too_long_is_refused_and_its_connection_closed(status: int, connect: Connect) -> None:
+    server = Troubled([answer(status, b"[" + b" " * 2**21 + b"]"), answer(200, b"[]")])
+    with server.listening() as url, connect(url, max_response_bytes=2**20) as client:
+        with pytest.raises(Broken) as caught:
+            client.models()
+        assert client.models() == []
+    assert caught.value.code == "foreign_answer"
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("asked", [-5, True, "7", None, [1]])
+def test_a_wait_in_the_body_that_is_no_time_is_not_heeded(asked: object, connect: Connect) -> None:
+    body = orjson.dumps({"error": "x", "code": "not_ready", "retry_after_s": asked})
+    naps, server = Naps(), Troubled([answer(503, body), answer(200)])
+    with server.listening() as url, connect(url, naps) as client:
+        client.infer("m", X)
+    assert naps.taken == [0.1]
+
+
+def test_a_wait_without_end_is_not_begun(connect: Connect) -> None:
+    naps, server = Naps(), Troubled([answer(503, b'{"error":"x","code":"not_ready","retry_after_s":1e308}')])
+    with server.listening() as url, connect(url, naps) as client, pytest.raises(Unavailable):
+        client.infer("m", X)
+    assert naps.taken == []
+
+
+@pytest.mark.parametrize(
+    "value", ["1 Jan 99999999999999999999 0:0:0", "((((", ", , , ,", "-5", "Mon, 01 Jan 9999 00:00:00 +9999", "²"]
+)
+def test_a_retry_after_that_is_no_time_is_not_heeded(value: str) -> None:
+    assert read_retry_after(value) is None
+
+
+def test_json_of_another_kind_is_a_foreign_answer(connect: Connect) -> None:
+    with Troubled([answer(200, b"[1]")]).listening() as url, connect(url) as client:
+        for call in (client.metadata, lambda model: client.predict(model, [1])):
+            with pytest.raises(Broken) as caught:
+                call("m")
+            assert caught.value.code == "foreign_answer"

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretell.client.options import Address
-from foretell.client.wire import Message, Reader, Writer
+from foretell.client.wire import ERROR_BYTES, FRAME_BYTES, Message, Reader, Writer
+from foretell.errors import Broken
 
 ANSWERS = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\nhello",
@@ -87,3 +88,42 @@ def test_small_requests_leave_in_one_piece_and_large_ones_uncopied() -> None:
     pieces = writer.write(Message("POST", "/", {}, [b"a", large]))
     assert pieces[2] is large
     assert b"Content-Length: 1000001\r\n" in bytes(pieces[0])
+
+
+@pytest.mark.parametrize(
+    ("start", "more", "most"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"a" * 4096, 10**6),
+        (b"HTTP/1.1 400 X\r\n\r\n", b"a" * 4096, ERROR_BYTES),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b"a" * 4096 + b"\r\n", 10**6),
+        (b"HTTP/1.1 200 OK\r\n", b"x: " + b"a" * 4000 + b"\r\n", FRAME_BYTES),
+        (b"HTTP/1.1 200 OK\r\nx: ", b"a" * 4096, FRAME_BYTES),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100, FRAME_BYTES),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"x: " + b"a" * 4000 + b"\r\n", FRAME_BYTES),
+    ],
+    ids=["body", "error", "chunks", "headers", "one header", "hints", "trailers"],
+)
+def test_an_endless_answer_is_refused_soon_after_the_most_that_may_come(start: bytes, more: bytes, most: int) -> None:
+    reader = Reader(10**6 if most == 10**6 else 2**30)
+    reader.feed(start or more)
+    with pytest.raises(Broken) as caught:
+        feed_often(reader, more, times=most // len(more) + 2)
+    assert caught.value.code == "foreign_answer"
+
+
+def feed_often(reader: Reader, data: bytes, *, times: int) -> None:
+    for _ in range(times):
+        reader.feed(data)
+
+
+def test_a_length_over_the_most_is_refused_before_the_body_comes() -> None:
+    reader = Reader(4)
+    with pytest.raises(Broken, match="longer than 4 bytes: allow more with"):
+        reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+
+
+def test_what_follows_an_answer_does_not_change_it() -> None:
+    reader = Reader()
+    reader.feed(ANSWERS["length"] + b"HTTP/1.1 400 X\r\nContent-Length: 3\r\nX: z\r\n\r\nbad")
+    assert reader.answer is not None
+    assert (reader.answer.status, bytes(reader.answer.body), reader.answer.headers["x"]) == (200, b"hello", "y")
