@@ -6,75 +6,40 @@ Needs `h2load` (apt-get install nghttp2-client). Rounds are interleaved, and med
 what counts. Each client is a connection of its own with one request at a time.
 """
 
-import argparse
 import re
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
-from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from models import SIZES, write_model
-from serve import UNITS, cpu, running
+from rounds import UNITS, cpu, measure, options
 
 from foretell.modes.grpc.stubs.inference_pb2 import ModelInferRequest
 
 HERE = Path(__file__).parent
-CLIENTS = (1, 32)
-BARE = "bare grpc.aio"
-Round = dict[str, list[tuple[float, float]]]
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--repeats", type=int, default=5)
-    options.add_argument("--seconds", type=int, default=3)
-    chosen = options.parse_args()
-    if shutil.which("h2load") is None:
-        sys.exit("this benchmark needs h2load: apt-get install nghttp2-client")
+    chosen = options(str(__doc__), "h2load", "nghttp2-client")
     print(f"foretell {version('foretell')}, onnxruntime {version('onnxruntime')}, grpcio {version('grpcio')}; {cpu()}\n")
     with tempfile.TemporaryDirectory() as folder:
         for name in SIZES:
-            measure(name, Path(folder), chosen.repeats, chosen.seconds)
+            model = write_model(name, Path(folder))
+            body = write_request(SIZES[name][0], Path(folder))
+            serve = [sys.executable, "-m", "foretell", "serve", str(model), "--name=m", "--http-port=0", "--grpc-port={port}"]
+            commands = {
+                "foretell": serve,
+                "bare grpc.aio": [sys.executable, str(HERE / "bare_rpc.py"), str(model), "{port}"],
+            }
+            load_it = partial(load, chosen.seconds, body)
+            measure(f"{name}.onnx, one raw FP32 input", commands, load_it, chosen.repeats, "mean")
 
 
-def measure(name: str, folder: Path, repeats: int, seconds: int) -> None:
-    """Print one table: both servers at every number of clients, over one model."""
-    model = write_model(name, folder)
-    body = write_request(SIZES[name][0], folder)
-    commands = {
-        "foretell": [sys.executable, "-m", "foretell", "serve", str(model), "--name=m", "--http-port=0", "--grpc-port={port}"],
-        BARE: [sys.executable, str(HERE / "bare_rpc.py"), str(model), "{port}"],
-    }
-    rounds: dict[int, Round] = {clients: defaultdict(list) for clients in CLIENTS}
-    with ExitStack() as stack:
-        ports = {label: stack.enter_context(running(command)) for label, command in commands.items()}
-        for _ in range(repeats):
-            for clients in CLIENTS:
-                for label, port in ports.items():
-                    rounds[clients][label].append(load(port, clients, seconds, body))
-    for clients, found in rounds.items():
-        tell(name, clients, found)
-
-
-def tell(name: str, clients: int, found: Round) -> None:
-    print(f"{name}.onnx, one raw FP32 input, {clients} client{'s' * (clients > 1)}")
-    for label, runs in found.items():
-        mean_us, rate = (statistics.median(column) for column in zip(*runs, strict=True))
-        ratios = [run[1] / bare[1] for run, bare in zip(runs, found[BARE], strict=True)]
-        print(
-            f"  {label:<14} mean {mean_us:7.0f} µs  {rate:8.0f} requests/s"
-            f"  {statistics.median(ratios):5.2f} of bare ({min(ratios):.2f}-{max(ratios):.2f})"
-        )
-    print()
-
-
-def load(port: int, clients: int, seconds: int, body: Path) -> tuple[float, float]:
+def load(seconds: int, body: Path, port: int, clients: int) -> tuple[float, float]:
     """Microseconds on average, and requests a second."""
     line = ["h2load", f"-c{clients}", "-m1", f"-D{seconds}", "--warm-up-time=1", "-d", str(body)]
     headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]

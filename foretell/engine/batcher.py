@@ -5,7 +5,7 @@ that tick; what arrives while the model is busy forms the next batch. It lives o
 """
 
 import asyncio
-import logging
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -17,7 +17,6 @@ from foretell.passage import Passage
 from foretell.settings import EngineSettings
 from foretell.tensors import Arrays, Signature
 
-log = logging.getLogger("foretell")
 SWEEP_S = 0.02  # how often deadlines are looked at while the model is busy
 
 Outcome = Arrays | ForetellError
@@ -29,7 +28,7 @@ class Place(Protocol):
     def run(self, work: Callable[[], list[Outcome]], done: Callable[[list[Outcome]], None]) -> None: ...
 
 
-class Entry:
+class Entry(ABC):
     """One caller's rows in the queue. ``answer`` or ``fail`` is called once, on the loop's thread, if still wanted."""
 
     __slots__ = ("count", "deadline", "passage", "rows", "size", "wanted")
@@ -52,11 +51,11 @@ class Entry:
         self.passage = passage
         self.wanted = True
 
-    def answer(self, outputs: Arrays) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def answer(self, outputs: Arrays) -> None: ...
 
-    def fail(self, error: ForetellError) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def fail(self, error: ForetellError) -> None: ...
 
 
 class Awaited(Entry):

@@ -1,6 +1,7 @@
 """Checks of what comes in: a value that the model was never meant to see is refused, with its row and its input."""
 
 import builtins
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -16,7 +17,7 @@ Tensor = TypeVar("Tensor")
 
 
 @dataclass(frozen=True)
-class _Check:
+class _Check(ABC):
     """A step that changes nothing. ``input`` names the tensor to check; without it, all that the check applies to."""
 
     input: str | None = field(default=None, kw_only=True)
@@ -37,15 +38,15 @@ class _Check:
                 raise _refused(name, array, bad, self.expected())
         return arrays
 
-    def applies(self, datatype: Datatype) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def applies(self, datatype: Datatype) -> bool: ...
 
+    @abstractmethod
     def find_bad(self, array: NDArray[Any]) -> NDArray[np.bool_]:
         """Elementwise: what must be refused."""
-        raise NotImplementedError
 
-    def expected(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def expected(self) -> str: ...
 
 
 @dataclass(frozen=True)
