@@ -6,16 +6,22 @@ from dataclasses import dataclass, field
 from foretell.tensors import Arrays
 
 NO_DEADLINE = float("inf")
+URGENT, NORMAL, LOW, SHADOW = 1, 2, 3, 4
 
 
 @dataclass(slots=True)
 class Request:
-    """``deadline`` and ``received`` are absolute ``time.monotonic()`` seconds; ``parameters`` is what the client sent."""
+    """``deadline`` and ``received`` are absolute ``time.monotonic()`` seconds; ``parameters`` is what the client sent.
+
+    ``caller`` is who asks, as far as it is known: callers share a model fairly. ``priority`` is 1 (first) to 4 (last).
+    """
 
     inputs: Arrays
     received: float
     deadline: float = NO_DEADLINE
     id: str | None = None
     mode: str = "python"
+    caller: str = ""
+    priority: int = NORMAL
     outputs: tuple[str, ...] = ()
     parameters: Mapping[str, object] = field(default_factory=dict)

@@ -46,6 +46,9 @@ class HttpSettings:
     fast_lane: bool = setting(
         True, "Answer small infer requests straight from the parser; the answers are the same without it."
     )
+    caller_header: str = setting(
+        "", "Header that names the caller, set by a proxy that is trusted; without one a caller is its address."
+    )
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,14 @@ class EngineSettings:
         200.0, "A model whose forward of one row takes less runs in the event loop, else in a thread.", least=0
     )
     threads: int = setting(1, "Threads of the runtime inside one forward; 0 takes all that the process may use.", least=0)
+    queue_timeout_s: float = setting(0.0, "Longest time in the queue; 0: as long as the request may take in all.", least=0)
+    execute_timeout_s: float = setting(0.0, "Longest time in the model; 0: as long as the request may take in all.", least=0)
+    urgent: bool = setting(False, "Let callers ask to be first, with priority 1; anybody may ask to be last, with 3.")
+    share_duplicates: bool = setting(False, "Compute requests with the same inputs, in flight at the same time, once.")
+    cache_bytes: int = setting(0, "Bytes of answers that are kept to be given again for the same inputs; 0: none.", least=0)
+    isolation: str = setting(
+        "none", "Where the model lives: in the server, or in a process of its own.", choices=("none", "process")
+    )
 
 
 @dataclass(frozen=True)
@@ -86,8 +97,30 @@ class TimeoutSettings:
 
     load_s: float = setting(300.0, "Loading and warming one model.", least=0.001)
     total_s: float = setting(30.0, "One request, from its last byte to its answer; a client may ask for less.", least=0.001)
+    receive_s: float = setting(30.0, "A pause while the body of a request comes.", least=0.001)
     shutdown_s: float = setting(25.0, "Finishing what is in flight after SIGTERM.", least=0)
     drain_grace_s: float = setting(5.0, "Going on to accept after SIGTERM while balancers notice.", least=0)
+
+
+@dataclass(frozen=True)
+class SupervisorSettings:
+    """The supervisor of the worker processes."""
+
+    hang_s: float = setting(30.0, "A worker that gives no sign of life for so long is killed and replaced.", least=1)
+    max_crashes: int = setting(5, "Crashes of one worker within a minute after which it is given up: FAILED.", least=1)
+    max_requests: int = setting(0, "Requests after which a worker is replaced; 0: never.", least=0)
+    max_rss_bytes: int = setting(0, "Memory above which a worker is replaced; 0: never.", least=0)
+
+
+@dataclass(frozen=True)
+class RepositorySettings:
+    """Which models are loaded, and when."""
+
+    load: str = setting("*", "Models to load at the start, with commas between; * is all of them, none is none.")
+    poll_s: float = setting(0.0, "Look so often for models that came, changed or went; 0: only when told to.", least=0)
+    memory_bytes: int = setting(
+        0, "Memory of all models above which the one not used for longest is taken out; 0: no limit.", least=0
+    )
 
 
 @dataclass(frozen=True)
@@ -103,6 +136,8 @@ class LogSettings:
     """The log, on standard error."""
 
     level: str = setting("info", "Least severe line that is logged.", choices=("debug", "info", "warning", "error"))
+    format: str = setting("text", "Lines for people, or one JSON object a line.", choices=("text", "json"))
+    requests: bool = setting(False, "Log a line for every request.")
 
 
 @dataclass(frozen=True)
@@ -110,11 +145,16 @@ class Settings:
     """The whole tree."""
 
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 opens the server to the network.")
+    workers: int = setting(
+        1, "Worker processes, each with all models; 0: serve from this process, with none to replace it.", least=0, most=256
+    )
     http: HttpSettings = field(default_factory=HttpSettings)
     grpc: GrpcSettings = field(default_factory=GrpcSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
+    supervisor: SupervisorSettings = field(default_factory=SupervisorSettings)
+    repository: RepositorySettings = field(default_factory=RepositorySettings)
     predict: PredictSettings = field(default_factory=PredictSettings, metadata={"verb": "predict"})
     log: LogSettings = field(default_factory=LogSettings)
 

@@ -185,7 +185,7 @@ def test_names_of_one_setting_follow_from_its_key() -> None:
 
 def test_no_two_settings_share_a_variable_or_a_flag() -> None:
     assert len({key.env for key in KEYS.values()}) == len(KEYS)
-    assert len({key.flag for key in KEYS.values()}) == len(KEYS)
+    assert len({(key.verb, key.flag) for key in KEYS.values()}) == len(KEYS)
 
 
 def test_every_setting_says_what_it_means() -> None:
