@@ -14,16 +14,19 @@ CLIENT_VENVS := .venv-clients
 CLIENTS := $(patsubst tests/clients/%_roundtrip.py,%,$(wildcard tests/clients/*_roundtrip.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test clients check format docs bench models clean
+.PHONY: help demo test soak clients check format docs bench models clean
 
 help: ## list these verbs
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/.demo ## serve two real models, ask them, print the answers
 	@$(BIN)/foretell demo
 
 test: $(VENV)/.dev ## run all tests
 	@$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev ## run the long form of what make test does shortly: drills, swaps, floods
+	@SOAK=1 $(BIN)/python -m pytest tests/soak -rA
 
 clients: $(VENV)/.dev $(CLIENTS:%=$(CLIENT_VENVS)/%/.made) ## have the clients of kserve, MLServer and TensorFlow Serving ask (2.4 GB)
 	@$(BIN)/python -m pytest tests/clients -rA
@@ -42,11 +45,18 @@ format: $(VENV)/.dev ## put the code in the house's layout
 docs: $(VENV)/.dev ## write the generated pages of docs/ anew
 	@$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.dev ## measure requests/s over HTTP and gRPC, and rows/s over files
-	@$(BIN)/python benchmarks/serve.py
-	@$(BIN)/python benchmarks/rpc.py
+bench: $(VENV)/.dev ## measure foretell beside the limit, and what is aimed at (3 minutes)
+	@$(BIN)/python benchmarks/run.py
+
+bench-peers: $(VENV)/.dev ## the same beside other servers, into benchmarks/results.md (2.6 GB; an hour; ROWS='tiny-*' for fewer)
+	@$(BIN)/python benchmarks/environments.py
+	@$(BIN)/python benchmarks/run.py --peers --rows $(or $(ROWS),'*') --seconds 3 --out benchmarks
+
+bench-gate: $(VENV)/.dev ## whether the tree is more than 10 % slower than BASE, by default where it left main
+	@$(BIN)/python benchmarks/gate.py $(BASE:%=--base %)
+
+bench-files: $(VENV)/.dev ## measure rows/s over files, and how quickly bodies become arrays
 	@$(BIN)/python benchmarks/predict.py
-	@$(BIN)/python benchmarks/footprint.py
 	@$(BIN)/python benchmarks/codecs.py
 
 models: $(VENV)/.examples ## train the two example models again
@@ -58,7 +68,7 @@ stubs: $(VENV)/.stubs ## generate the gRPC messages from their .proto files agai
 	@sed -i 's/^from google.protobuf import descriptor_pool as/from foretell.modes.grpc.stubs import pool as/' $(STUBS)/*_pb2.py
 
 clean: ## remove .venv and what tools left behind
-	rm -rf $(VENV) $(CLIENT_VENVS) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(VENV) $(CLIENT_VENVS) .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from foretell.errors import CODES, Kind
+from foretell.codes import CODES
+from foretell.errors import Kind
 from foretell.modes.grpc.status import STATUS as GRPC_STATUS
 from foretell.modes.http.status import STATUS
 from foretell.plugins import load_plugin

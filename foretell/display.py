@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from foretell.backends import describe
-from foretell.engine.placement import choose_place, warm_up
+from foretell.engine.warmup import choose_place, warm_up
+from foretell.memory import Growth
 from foretell.observe.logs import escape
 from foretell.repository import find_models, open_pipeline
-from foretell.repository.model_folder import ModelSource
+from foretell.repository.model_folder import ModelSource, has_sums
 from foretell.settings import EngineSettings
 from foretell.steps import Function, Step
 from foretell.tensors import TensorSpec
@@ -32,12 +33,14 @@ WHERE = {"inline": "in the event loop", "thread": "in a thread of its own"}
 
 def show_checked(models: "Iterable[Checked]") -> None:
     """A table of models that are ready to be served."""
-    table = _table("model", "version", "takes", "gives", "runs", "warm-up")
+    table = _table("model", "version", "takes", "gives", "runs", "warm-up", "memory", "in batches")
     refused = []
     for model in models:
         takes, gives = (_lines(specs, model.signature.rows) for specs in (model.signature.inputs, model.signature.outputs))
         warm = show_time(model.warm_up_s) if model.refusal is None else NOT_MEASURED
-        _add(table, model.name, model.version, takes, gives, WHERE[model.placement], warm)
+        disturbance = "" if model.disturbance is None else _show_disturbance(model.disturbance.difference)
+        memory = show_bytes(model.memory_bytes)
+        _add(table, model.name, model.version, takes, gives, WHERE[model.placement], warm, memory, disturbance)
         refused += [] if model.refusal is None else [f"{model.name} {_refused(model.refusal)}"]
     console = _console()
     console.print(table)
@@ -102,15 +105,16 @@ def _rows(count: int) -> str:
 
 def _inspect(source: ModelSource) -> dict[str, Any]:
     file = Path(source.path)
-    start = time.perf_counter()
+    growth, start = Growth(), time.perf_counter()
     pipeline = open_pipeline(source)
     load_s = time.perf_counter() - start
-    warm = warm_up(pipeline.model, 1)
+    warm = warm_up(pipeline.model, EngineSettings().max_batch_rows)
     place = choose_place(warm, EngineSettings().inline_below_us)
     facts = {
         "name": source.name,
         "version": source.version,
         "description": source.config.description,
+        "verified": has_sums(source),
         "path": source.path,
         "bytes": file.stat().st_size if file.is_file() else None,
         "facts": dict(describe(pipeline.model)),
@@ -123,6 +127,8 @@ def _inspect(source: ModelSource) -> dict[str, Any]:
         "warm_up_ms": None if warm.forward_s is None else warm.first_s * 1e3,
         "forward_ms": None if warm.forward_s is None else warm.forward_s * 1e3,
         "refusal": warm.refusal,
+        "memory_bytes": growth.bytes,
+        "disturbance": None if warm.disturbance is None else warm.disturbance.difference,
         "placement": place.name,
     }
     place.close()
@@ -171,7 +177,16 @@ def _remarks(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         loading += f", and {show_time(facts['warm_up_ms'] / 1e3)} to warm up"
     remarks = [("file", facts["path"] + size), *((label, text) for label, text in facts["facts"].items() if label != "size")]
     remarks += [("before", step) for step in facts["preprocess"]] + [("after", step) for step in facts["postprocess"]]
-    return [*remarks, ("loading", loading), ("forward", forward)]
+    if facts["verified"]:
+        remarks.append(("verified", "its files are those of SHA256SUMS"))
+    if facts["disturbance"] is not None:
+        remarks.append(("in batches", f"rows get {_show_disturbance(facts['disturbance'])}"))
+    return [*remarks, ("loading", loading), ("memory", show_bytes(facts["memory_bytes"])), ("forward", forward)]
+
+
+def _show_disturbance(difference: float) -> str:
+    """What the others in a batch do to a row's answer."""
+    return f"another answer, by up to {difference:.1g} of the largest value" if difference else "the same answer"
 
 
 def _refused(reason: str | None) -> str:

@@ -26,15 +26,22 @@ _CHILDREN: Mapping[str, Mapping[int, str]] = {  # message -> field number -> mes
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
     "Tensor": {13: "Entry"},
 }
+_OPERATOR = 4  # of a Node
+_TO_NODES: Mapping[str, Mapping[int, str]] = {  # the same, as far as there are nodes below
+    message: {number: child for number, child in children.items() if "Tensor" not in child and child != "Entry"}
+    for message, children in _CHILDREN.items()
+}
 
 
-def describe_onnx(path: Path) -> dict[str, str]:
-    """IR version, operator sets, producer and size of an ONNX file, for people.
+def describe_onnx(source: Path | bytes) -> dict[str, str]:
+    """IR version, operator sets, producer, size and kind of quantization of an ONNX file, for people.
 
-    Raises ValueError when the file is not protobuf.
+    Raises ValueError when this is not protobuf.
     """
-    with path.open("rb") as file, _mapped(file.fileno()) as data:
-        return {**_header(data), "size": f"{len(data):,} bytes"}
+    if isinstance(source, bytes):
+        return _describe(source)
+    with source.open("rb") as file, _mapped(file.fileno()) as data:
+        return _describe(data)
 
 
 def check_external_data(source: Path | bytes) -> None:
@@ -50,6 +57,19 @@ def check_external_data(source: Path | bytes) -> None:
     with source.open("rb") as file, _mapped(file.fileno()) as data:
         for location in set(external_locations(data)):
             _check_location(location, source)
+
+
+def operators(data: Buffer) -> Iterator[str]:
+    """The operator of every node, in subgraphs and functions too. Raises ValueError for what is not protobuf."""
+    todo: list[tuple[str, Span]] = [("Model", (0, len(data)))]
+    while todo:
+        message, span = todo.pop()
+        children = _TO_NODES[message]
+        for number, (begin, end) in _submessages(data, span):
+            if message == "Node" and number == _OPERATOR:
+                yield data[begin:end].decode("utf-8", "replace")
+            elif number in children:
+                todo.append((children[number], (begin, end)))
 
 
 def external_locations(data: Buffer) -> Iterator[str]:
@@ -100,6 +120,13 @@ def _outside(location: str, model: Path, why: str) -> Setup:
         f"{model} names the data file {location[:200]!r}, which {why}; only files inside the model's own folder are read: "
         "put a real copy there, and export the model with a relative path",
     )
+
+
+def _describe(data: Buffer) -> dict[str, str]:
+    facts = {**_header(data), "size": f"{len(data):,} bytes"}
+    if data.find(b"DynamicQuantize") >= 0 and any(name.startswith("DynamicQuantize") for name in operators(data)):
+        facts["quantization"] = "dynamic: the rows of a batch share a scale"
+    return facts
 
 
 def _header(data: Buffer) -> dict[str, str]:

@@ -32,12 +32,8 @@ class Pipeline:
         self.labels = dict(labels or {})
         self.preprocess = tuple(map(_as_step, preprocess))
         self.postprocess = tuple(map(_as_step, postprocess))
+        self.slow = any(step.slow for step in self.preprocess + self.postprocess)  # whether any must not run on an event loop
         self.signature = _public_signature(model.signature, self.preprocess, self.postprocess)
-
-    @property
-    def slow(self) -> bool:
-        """Whether any step must not run on an event loop."""
-        return any(step.slow for step in self.preprocess + self.postprocess)
 
     def prepare(self, inputs: Arrays) -> Arrays:
         """Validate and preprocess one caller's inputs into what the model takes. Raises Invalid."""

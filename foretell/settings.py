@@ -80,7 +80,7 @@ class EngineSettings:
     inline_below_us: float = setting(
         200.0, "A model whose forward of one row takes less runs in the event loop, else in a thread.", least=0
     )
-    threads: int = setting(1, "Threads of the runtime inside one forward; 0 takes all that the process may use.", least=0)
+    threads: int = setting(1, "Threads of the runtime inside one forward; 0 takes an equal share of the CPUs for each worker.", least=0)
     queue_timeout_s: float = setting(0.0, "Longest time in the queue; 0: as long as the request may take in all.", least=0)
     execute_timeout_s: float = setting(0.0, "Longest time in the model; 0: as long as the request may take in all.", least=0)
     urgent: bool = setting(False, "Let callers ask to be first, with priority 1; anybody may ask to be last, with 3.")
@@ -97,7 +97,7 @@ class TimeoutSettings:
 
     load_s: float = setting(300.0, "Loading and warming one model.", least=0.001)
     total_s: float = setting(30.0, "One request, from its last byte to its answer; a client may ask for less.", least=0.001)
-    receive_s: float = setting(30.0, "A pause while the body of a request comes.", least=0.001)
+    receive_s: float = setting(30.0, "A pause of a client: while it sends a body or reads an answer; and the headers of a request, whole.", least=0.001)
     shutdown_s: float = setting(25.0, "Finishing what is in flight after SIGTERM.", least=0)
     drain_grace_s: float = setting(5.0, "Going on to accept after SIGTERM while balancers notice.", least=0)
 

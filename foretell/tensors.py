@@ -129,14 +129,15 @@ class Signature:
         """
         if len(arrays) != len(self.inputs):
             self._refuse_names(arrays)
-        fitted = {}
+        fitted, rows = {}, 1
         for spec in self.inputs:
             array = arrays.get(spec.name)
             if array is None:
                 self._refuse_names(arrays)
                 raise AssertionError("unreachable")
             fitted[spec.name] = _fit(spec, array, self.rows)
-        if self.rows:
+            rows = len(array) if self.rows else 1
+        if self.rows and (len(fitted) > 1 or not rows):
             _check_row_counts(fitted)
         return fitted
 
@@ -228,6 +229,8 @@ def _in_range(floats: Array, integers: np.dtype[Any]) -> NDArray[np.bool_]:
 
 def _fit(spec: TensorSpec, array: Array, rows: bool) -> Array:
     shape = array.shape[1:] if rows else array.shape
+    if shape == (1,) and rows and not spec.shape and spec.dtype is Datatype.BYTES:
+        array, shape = array.reshape(-1), ()  # [N, 1]: how MLServer's clients send N texts
     if (shape != spec.shape and not spec.fits(shape)) or (rows and not array.ndim):
         expected = ([None] if rows else []) + list(spec.shape)
         raise Invalid(

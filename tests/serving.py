@@ -2,12 +2,13 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -73,7 +74,11 @@ class Wire:
         if receive_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(timeout_s)
-        self.socket.connect(("127.0.0.1", port))
+        try:
+            self.socket.connect(("127.0.0.1", port))
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 
@@ -151,12 +156,24 @@ class Served:
         return float(match[1]) if match else 0.0
 
     @property
+    def workers(self) -> list[int]:
+        """The pids of its worker processes; its own when it serves alone."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(child) for child in children if b"foretell.worker" in command_of(int(child))] or [self.process.pid]
+
+    @property
     def resident_bytes(self) -> int:
-        """Memory of the process that is in use and not shared with files."""
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        match = re.search(r"RssAnon:\s+(\d+) kB", text)
-        assert match is not None
-        return int(match[1]) * 1024
+        """Memory of the processes that serve which is in use and not shared with files."""
+        texts = [Path(f"/proc/{pid}/status").read_text() for pid in self.workers]
+        return sum(int(size) * 1024 for text in texts for size in re.findall(r"RssAnon:\s+(\d+) kB", text))
+
+
+def command_of(pid: int) -> bytes:
+    """A process's command line; nothing when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def post(path: str, body: bytes | str, *headers: str, kind: str | None = "application/json", verb: str = "POST") -> bytes:
@@ -212,7 +229,18 @@ def serving(
             assert match is not None, f"not ready: {ready!r} {log.read_text()}"
             yield Served(process, int(match[1]), log, ready)
         finally:
-            process.kill()
+            _kill(process)
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """The server and its workers, which would first finish what they have."""
+    if process.poll() is not None:
+        return
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    for child in children:
+        with suppress(ProcessLookupError):
+            os.kill(int(child), signal.SIGKILL)
 
 
 def free_port() -> int:

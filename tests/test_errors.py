@@ -8,7 +8,8 @@ import pytest
 
 import foretell
 from foretell import errors
-from foretell.errors import CODES, ForetellError, Invalid, Kind, Setup
+from foretell.codes import CODES, tell
+from foretell.errors import ForetellError, Invalid, Kind, Setup
 from foretell.modes.http.status import STATUS
 
 PACKAGE = Path(foretell.__file__).parent
@@ -80,5 +81,5 @@ def test_every_code_says_what_it_means_and_what_to_do(code: str) -> None:
 
 
 def test_what_a_caller_is_told_of_a_setup_names_no_file() -> None:
-    assert "/srv" not in Setup("broken_model", "/srv/m.onnx cannot be loaded").told
-    assert Invalid("bad_row", "row 3 lacks 'x'").told == "row 3 lacks 'x'"
+    assert "/srv" not in tell(Setup("broken_model", "/srv/m.onnx cannot be loaded"))
+    assert tell(Invalid("bad_row", "row 3 lacks 'x'")) == "row 3 lacks 'x'"

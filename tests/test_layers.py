@@ -13,21 +13,46 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     {
         "errors",
+        "codes",
         "tensors",
         "request",
         "passage",
         "settings",
         "plugins",
         "cpus",
+        "memory",
+        "comparison",
         "pixels",
         "onnx_file",
+        "axes",
+        "classes",
+        "rehearsal",
         "elements",
+        "region",
+        "board",
+        "channel",
+        "crashes",
+        "sockets",
     },  # words
     {"storage", "security", "observe"},  # doors
     {"backends", "steps", "pipeline", "repository"},  # nouns
     {"engine", "optimize"},
     {"modes"},
-    {"assemble", "supervisor", "cli", "client", "ask", "testing", "display", "demo", "__main__"},  # top
+    {
+        "bench",
+        "assemble",
+        "supervisor",
+        "spawn",
+        "changes",
+        "worker",
+        "cli",
+        "client",
+        "ask",
+        "testing",
+        "display",
+        "demo",
+        "__main__",
+    },  # top
 )
 SHELVES = {"backends", "steps", "observe", "optimize"}
 """Their files are islands; so is each folder of ``modes``."""
@@ -39,13 +64,17 @@ NO_NAMES = {"utils", "util", "common", "base", "core", "manager", "helpers", "he
 CATCH_ALL = {
     "pipeline.py": 2,  # the model and a step, each run for one caller
     "engine/batcher.py": 1,  # the batch run
+    "engine/stream.py": 2,  # one step of an answer in pieces, and its end: the batch run of those
     "engine/engine.py": 1,  # the observer call
-    "engine/placement.py": 1,  # warming up with made-up rows
+    "engine/warmup.py": 2,  # warming up with made-up rows, and with random ones
+    "backends/isolated/child.py": 1,  # the outermost loop of a model's own process
     "modes/grpc/calls.py": 2,  # the mode's outermost loop, for one answer and for a stream of them
     "modes/grpc/inference.py": 1,  # the same, for one reply of a stream
     "modes/http/app.py": 1,  # the mode's outermost loop
-    "modes/http/lane.py": 2,  # the same, for callers with and without a batch
+    "modes/http/lane.py": 1,  # the same, for callers with and without a batch
+    "modes/http/turn.py": 1,
     "cli.py": 1,  # the outermost loop of the command line
+    "worker.py": 1,  # the outermost loop of a worker process
 }
 TRUSTED_LOADER = "backends/sklearn.py"
 CODE_IN_DATA = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}

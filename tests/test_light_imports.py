@@ -34,6 +34,10 @@ def test_import_foretell_loads_almost_nothing() -> None:
     assert _loaded("import foretell") & (HEAVY | {"numpy", "msgspec", "click", "rich"}) == set()
 
 
+def test_the_supervisor_loads_almost_nothing() -> None:
+    assert _loaded("import foretell.supervisor") & (HEAVY | {"numpy", "msgspec", "asyncio", "subprocess", "rich"}) == set()
+
+
 def test_a_pipeline_can_be_built_without_any_runtime() -> None:
     assert _loaded("from foretell import Pipeline, steps, load") & HEAVY == set()
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import foretell
-from foretell.errors import CODES
+from foretell.codes import CODES
 
 PUBLIC = {
     "Datatype",

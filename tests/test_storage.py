@@ -56,3 +56,10 @@ def test_a_huge_pipeline_toml_is_refused_before_it_is_parsed(tmp_path: Path) -> 
     (tmp_path / "pipeline.toml").write_text(".".join("a" * 200_000) + " = 1")
     with pytest.raises(Setup, match="more than"):
         find_models([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["circle", "a\0b"])
+def test_what_leads_nowhere_leads_out(name: str, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(Setup, match="leads out of"):
+        check_inside(tmp_path / name, tmp_path)

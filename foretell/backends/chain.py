@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from foretell.backends import Backend, is_thread_safe
+from foretell.backends import Backend, describe, is_thread_safe
 from foretell.errors import Setup
 from foretell.tensors import Arrays, Signature, TensorSpec
 
@@ -27,7 +27,8 @@ class ChainModel:
         self.signature = signature
         self.links = tuple(links)
         self.thread_safe = all(is_thread_safe(link.model) for link in links)
-        self.facts = {"format": "chain", "models": str(len(links))}
+        self.parts = tuple(link.model for link in links)
+        self.facts = {"format": "chain", "models": str(len(links)), **_quantization(links)}
 
     def forward(self, inputs: Arrays) -> Arrays:
         tensors = dict(inputs)
@@ -83,6 +84,12 @@ class _Whole:
         if self.dtype != other.dtype or len(self.shape) != len(other.shape):
             return False
         return all(a == b or a is None or b is None for a, b in zip(self.shape, other.shape, strict=True))
+
+
+def _quantization(links: Sequence[Link]) -> dict[str, str]:
+    """The word of the links about it, if any has one: it is true of the chain too."""
+    said = {describe(link.model).get("quantization", "") for link in links} - {""}
+    return {"quantization": "; ".join(sorted(said))} if said else {}
 
 
 def _check_names(link: Link) -> None:

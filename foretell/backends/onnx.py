@@ -4,16 +4,17 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from foretell.axes import ClosedRunner, Node, Runner, by_rows, is_by_rows, measure, specs
 from foretell.backends import Backend, ModelOptions, reading_model
 from foretell.cpus import usable_cpus
-from foretell.errors import Setup, Unavailable
+from foretell.errors import Setup
 from foretell.onnx_file import check_external_data, describe_onnx
-from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec
+from foretell.tensors import Array, Arrays, Datatype, Signature
 
 _DATATYPES = {
     "tensor(bool)": Datatype.BOOL,
@@ -33,21 +34,6 @@ _DATATYPES = {
 }
 _BFLOAT16 = 16  # TensorProto.DataType
 _PROVIDER = "CPUExecutionProvider"
-
-
-@dataclass(frozen=True)
-class Node:
-    """One input or output of the graph; ``dims`` holds the row axis too, None for any length."""
-
-    name: str
-    dtype: Datatype
-    dims: tuple[int | None, ...]
-
-
-class Runner(Protocol):
-    """What runs whole arrays through a session, in the arrays' own form."""
-
-    def forward(self, inputs: Arrays) -> Arrays: ...
 
 
 @dataclass(frozen=True)
@@ -88,33 +74,6 @@ class ValueRunner:
         return {name: _array(value) for name, value in zip(self.outputs, answers, strict=True)}
 
 
-@dataclass(frozen=True)
-class FixedRowsRunner:
-    """A graph with a fixed number of rows: any number is cut into such chunks, and the last is filled with its last row."""
-
-    runner: Runner
-    rows: int
-
-    def forward(self, inputs: Arrays) -> Arrays:
-        count = len(next(iter(inputs.values())))
-        chunks = [self._chunk(inputs, start) for start in range(0, count, self.rows)]
-        answers = [self.runner.forward(chunk) for chunk in chunks]
-        return {name: np.concatenate([answer[name] for answer in answers])[:count] for name in answers[0]}
-
-    def _chunk(self, inputs: Arrays, start: int) -> Arrays:
-        chunk = {name: array[start : start + self.rows] for name, array in inputs.items()}
-        lack = self.rows - len(next(iter(chunk.values())))
-        return {name: np.concatenate([array, *[array[-1:]] * lack]) for name, array in chunk.items()} if lack else chunk
-
-
-@dataclass(frozen=True)
-class ClosedRunner:
-    """Stands where a session was."""
-
-    def forward(self, inputs: Arrays) -> Arrays:
-        raise Unavailable("not_ready", "the model is closed: load it again")
-
-
 class OnnxModel:
     """An ONNX graph as a backend. Thread-safe: one session may be shared by threads."""
 
@@ -136,31 +95,50 @@ def load(source: str | bytes, options: ModelOptions) -> Backend:
     """The ONNX model in a file, or in memory.
 
     Axis 0 is the row axis when every input and output has one, and all of them leave its length open, or all fix it at the
-    same number; ``options.rows`` overrides that. Raises Setup: ``broken_model`` or ``outside_folder``.
+    same number; ``options.rows`` overrides that. Raises Setup: ``broken_model``, ``outside_folder`` or ``wrong_provider``.
     """
     name = "the ONNX model in memory" if isinstance(source, bytes) else source
     with reading_model(name, "check that the file is complete, or export the model to ONNX again with standard operators"):
         facts = _check(source)
-        session = onnxruntime.InferenceSession(source, _session_options(options), providers=[_PROVIDER])
+        session = _session(name, source, options)
     inputs = [_node(name, "input", value) for value in session.get_inputs()]
     outputs = [_node(name, "output", value) for value in session.get_outputs()]
     runner = _runner(name, session, inputs, outputs)
-    if not all(node.dims for node in outputs):
-        outputs = _measured(name, runner, inputs, outputs)
-    rows = _is_by_rows(inputs, outputs) if options.rows is None else options.rows
+    with reading_model(name, "an output has no shape in the graph, and a trial on zeros failed: declare the shape"):
+        outputs = measure(runner, inputs, outputs)
+    rows = is_by_rows(inputs, outputs) if options.rows is None else options.rows
     if rows:
-        runner = _by_rows(name, runner, inputs, outputs)
-    return OnnxModel(runner, Signature(_specs(inputs, rows), _specs(outputs, rows), rows), facts)
+        runner = by_rows(name, runner, inputs, outputs)
+    facts["provider"] = ", ".join(session.get_providers())
+    facts["threads"] = str(session.get_session_options().intra_op_num_threads)
+    return OnnxModel(runner, Signature(specs(inputs, rows), specs(outputs, rows), rows), facts)
 
 
 def _check(source: str | bytes) -> dict[str, str]:
     """Refuses data files outside the model's folder, and tells what the file says of itself."""
-    facts = {"format": "ONNX", "provider": _PROVIDER, "runtime": f"onnxruntime {onnxruntime.__version__}"}
+    facts = {"format": "ONNX", "runtime": f"onnxruntime {onnxruntime.__version__}"}
     if isinstance(source, bytes):
         check_external_data(source)
-        return {**facts, "size": f"{len(source):,} bytes"}
+        return {**facts, **describe_onnx(source)}
     check_external_data(Path(source))
     return {**facts, **describe_onnx(Path(source))}
+
+
+def _session(name: str, source: str | bytes, options: ModelOptions) -> Any:
+    """A session on the providers that were asked for, every one of them: the runtime alone would fall back in silence."""
+    wanted = options.providers or (_PROVIDER,)
+    there = onnxruntime.get_available_providers()
+    missing = [provider for provider in wanted if provider not in there]
+    if missing:
+        text = f"{name} is to run on {', '.join(missing)}, but the installed onnxruntime has {', '.join(there)}"
+        raise Setup("wrong_provider", f"{text}: install another, or correct providers")
+    session = onnxruntime.InferenceSession(source, _session_options(options), providers=list(wanted))
+    active = session.get_providers()
+    lost = [provider for provider in wanted if provider not in active]
+    if lost:
+        text = f"{name} is to run on {', '.join(lost)}, which could not be started: only {', '.join(active)} was"
+        raise Setup("wrong_provider", f"{text}: check its driver and libraries, or correct providers")
+    return session
 
 
 def _session_options(options: ModelOptions) -> Any:
@@ -168,6 +146,7 @@ def _session_options(options: ModelOptions) -> Any:
     chosen.intra_op_num_threads = options.threads or usable_cpus()
     chosen.inter_op_num_threads = 1
     chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    chosen.enable_mem_pattern = False  # it would keep a plan, and memory, for every shape and number of rows that ever came
     chosen.log_severity_level = 3  # errors: what matters is raised, and reaches the log from there
     chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
     chosen.add_session_config_entry("session.inter_op.allow_spinning", "0")
@@ -200,46 +179,8 @@ def _runner(model: str, session: Any, inputs: Sequence[Node], outputs: Sequence[
     return TextRunner(plain, _texts_of(inputs), _texts_of(outputs)) if Datatype.BYTES in types else plain
 
 
-def _measured(model: str, runner: Runner, inputs: Sequence[Node], outputs: Sequence[Node]) -> list[Node]:
-    """Outputs without a declared shape: how many axes they have is learned from one run on zeros."""
-    zeros = {node.name: _zeros(node) for node in inputs}
-    with reading_model(model, "an output has no shape in the graph, and a trial on zeros failed: declare the shape"):
-        answers = runner.forward(zeros)
-    return [node if node.dims else Node(node.name, node.dtype, (None,) * answers[node.name].ndim) for node in outputs]
-
-
-def _is_by_rows(inputs: Sequence[Node], outputs: Sequence[Node]) -> bool:
-    if not inputs or not all(node.dims for node in [*inputs, *outputs]):
-        return False
-    taken = {node.dims[0] for node in inputs}
-    return len(taken) == 1 and {node.dims[0] for node in outputs} <= taken | {None}
-
-
-def _by_rows(model: str, runner: Runner, inputs: Sequence[Node], outputs: Sequence[Node]) -> Runner:
-    """The runner for any number of rows. Raises Setup when the graph cannot have a row axis, whatever the options say."""
-    scalars = [node.name for node in [*inputs, *outputs] if not node.dims]
-    fixed = {node.dims[0] for node in inputs if node.dims} - {None}
-    if scalars or len(fixed) > 1 or not inputs:
-        why = (
-            f"{scalars[0]!r} has no axis at all"
-            if scalars
-            else f"axis 0 of its inputs is {sorted(map(str, fixed)) or 'missing'}"
-        )
-        raise Setup("wrong_setting", f"{model} is said to take rows, but {why}: remove `rows = true`")
-    return FixedRowsRunner(runner, fixed.pop() or 1) if fixed else runner
-
-
-def _specs(nodes: Sequence[Node], rows: bool) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(node.name, node.dtype, node.dims[rows:], text=node.dtype is Datatype.BYTES) for node in nodes)
-
-
 def _texts_of(nodes: Sequence[Node]) -> frozenset[str]:
     return frozenset(node.name for node in nodes if node.dtype is Datatype.BYTES)
-
-
-def _zeros(node: Node) -> Array:
-    shape = tuple(1 if size is None else size for size in node.dims)
-    return np.full(shape, b"", np.object_) if node.dtype is Datatype.BYTES else np.zeros(shape, node.dtype.numpy)
 
 
 def _texts(array: Array) -> Array:

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -36,8 +36,9 @@ class PythonModel:
         return self.forward(inputs)
 
     def forward(self, inputs: Arrays) -> Arrays:
-        answers = self._call(inputs)
-        count = self.signature.count_rows(inputs)
+        return self._checked(self._call(inputs), self.signature.count_rows(inputs))
+
+    def _checked(self, answers: Arrays, count: int) -> Arrays:
         for spec in self.signature.outputs:
             self._check(spec, answers.get(spec.name), count)
         if len(answers) != len(self.signature.outputs):
@@ -61,6 +62,25 @@ class PythonModel:
             raise Broken(
                 "wrong_output", f"output {spec.name!r} is declared as {declared}, the model gave {show_shape(array.shape)}"
             )
+
+
+class StreamingModel(PythonModel):
+    """User code that also has a generator method ``stream``: each of its pieces is held to the signature too."""
+
+    def __init__(
+        self,
+        signature: Signature,
+        call: Callable[[Arrays], Arrays],
+        pieces: Callable[[Arrays], Iterable[Arrays]],
+        close: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(signature, call, close)
+        self._pieces = pieces
+
+    def stream(self, inputs: Arrays) -> Iterator[Arrays]:
+        count = self.signature.count_rows(inputs)
+        for piece in self._pieces(inputs):
+            yield self._checked(piece, count)
 
 
 def model(
@@ -116,7 +136,8 @@ def adapt(found: object, source: str, options: ModelOptions) -> Backend:
             f"{source} is {_kind(found)}, not a model: decorate a function with @foretell.model(inputs=..., outputs=...), "
             "or give a class the attribute `signature` (a foretell.Signature) and the method `forward`",
         )
-    return PythonModel(signature, forward, getattr(found, "close", None))
+    close, pieces = getattr(found, "close", None), getattr(found, "stream", None)
+    return StreamingModel(signature, forward, pieces, close) if callable(pieces) else PythonModel(signature, forward, close)
 
 
 def _parse(texts: Mapping[str, str]) -> tuple[TensorSpec, ...]:
@@ -124,6 +145,8 @@ def _parse(texts: Mapping[str, str]) -> tuple[TensorSpec, ...]:
 
 
 def _kind(found: object) -> str:
+    if hasattr(found, "model") and hasattr(found, "preprocess"):
+        return "a whole pipeline (where a model is wanted, as in a process of its own, write its steps into pipeline.toml)"
     return "a function without a signature" if callable(found) else f"of type {type(found).__name__}"
 
 

@@ -3,8 +3,8 @@
 from foretell.client.answers import read_json
 from foretell.client.retry import read_retry_after, read_seconds
 from foretell.client.wire import Answer
+from foretell.codes import CODES
 from foretell.errors import (
-    CODES,
     Broken,
     Busy,
     Denied,
@@ -13,6 +13,7 @@ from foretell.errors import (
     Invalid,
     Late,
     Missing,
+    Stalled,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -26,6 +27,7 @@ BY_STATUS: dict[int, type[ForetellError]] = {
     403: Denied,
     404: Missing,
     405: WrongVerb,
+    408: Stalled,
     413: TooLarge,
     415: Unsupported,
     429: Busy,

@@ -5,19 +5,26 @@ that tick; what arrives while the model is busy forms the next batch. It lives o
 """
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections import deque
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
+from foretell.engine.admission import ServiceTime
+from foretell.engine.entrance import Entrance
+from foretell.engine.queue import Entry, Queue
+from foretell.engine.suspects import Suspects
 from foretell.errors import Broken, Busy, ForetellError, Late, Unavailable
 from foretell.passage import Passage
 from foretell.settings import EngineSettings
-from foretell.tensors import Arrays, Signature
+from foretell.tensors import Arrays, Datatype, Signature
 
+log = logging.getLogger("foretell")
+SHORT_S = 0.0002  # calls that are shorter than this make nobody wait: their time is not learnt
 SWEEP_S = 0.02  # how often deadlines are looked at while the model is busy
+ALWAYS = float("inf")
+MARGIN = 1.2  # a wait is taken to be so many times as long as the calls in it: who is let in and late has cost others a place
 
 Outcome = Arrays | ForetellError
 
@@ -28,55 +35,8 @@ class Place(Protocol):
     def run(self, work: Callable[[], list[Outcome]], done: Callable[[list[Outcome]], None]) -> None: ...
 
 
-class Entry(ABC):
-    """One caller's rows in the queue. ``answer`` or ``fail`` is called once, on the loop's thread, if still wanted."""
-
-    __slots__ = ("count", "deadline", "passage", "rows", "size", "wanted")
-
-    rows: Arrays
-    count: int
-    size: int
-    deadline: float
-    passage: Passage
-    wanted: bool
-
-    def load(self, rows: Arrays, count: int, deadline: float, passage: Passage) -> None:
-        """Take the features that are to be computed: ``count`` rows, due at ``deadline`` (monotonic seconds)."""
-        self.rows = rows
-        self.count = passage.rows = count
-        self.size = 0
-        for array in rows.values():
-            self.size += array.nbytes
-        self.deadline = deadline
-        self.passage = passage
-        self.wanted = True
-
-    @abstractmethod
-    def answer(self, outputs: Arrays) -> None: ...
-
-    @abstractmethod
-    def fail(self, error: ForetellError) -> None: ...
-
-
-class Awaited(Entry):
-    """The entry of a caller that awaits a future."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, future: asyncio.Future[Arrays]) -> None:
-        self.future = future
-
-    def answer(self, outputs: Arrays) -> None:
-        if not self.future.done():
-            self.future.set_result(outputs)
-
-    def fail(self, error: ForetellError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class Batcher:
-    """The queue before one model. ``clock`` gives the monotonic seconds that deadlines are counted in."""
+class Batcher(Entrance):
+    """The queue before one model, and the call that runs. ``clock`` gives the monotonic seconds of all times."""
 
     def __init__(
         self,
@@ -85,70 +45,128 @@ class Batcher:
         place: Place,
         settings: EngineSettings,
         clock: Callable[[], float],
+        suspects: Suspects | None = None,
     ) -> None:
         self.forward = forward
         self.signature = signature
         self.place = place
         self.settings = settings
         self.clock = clock
+        self.suspects = suspects
         self.most_rows = settings.max_batch_rows if signature.rows else 1
-        self.waiting: deque[Entry] = deque()
-        self.waiting_rows = 0
-        self.waiting_bytes = 0
+        self.queue = Queue(settings.queue_rows, settings.queue_bytes)
+        self.service = ServiceTime(self.most_rows)
         self.running: list[Entry] = []
         self.closed = False
+        self.overdue = False  # whether the call that runs has taken longer than ``execute_timeout_s``
+        self.overdue_calls = 0  # how many did
+        self.end_call: Callable[[], None] | None = None  # ends the call that runs, where the model can be ended
+        self._running_rows = 0
+        self._started = 0.0
+        self._queue_timeout_s = settings.queue_timeout_s or ALWAYS
+        self._execute_timeout_s = settings.execute_timeout_s or ALWAYS
+        self._most_calls = 3 + settings.queue_rows // self.most_rows  # that anybody may have to wait for
+        self._least_tight_s = ALWAYS if settings.queue_timeout_s else 0.0
+        self._tight_s = self._least_tight_s  # who has no more time left than this may come too late, and is looked at
+        self._suspected = (0, 0)
         self._one_shape = all(size is not None for spec in signature.inputs for size in spec.shape)
+        [first, *others] = signature.inputs
+        self._plain = None if others or first.dtype is Datatype.BYTES else first.name
         self._due: asyncio.Handle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
-    async def submit(self, rows: Arrays, deadline: float, passage: Passage) -> Arrays:
-        """The outputs for ``rows``: the awaiting form of ``submit_nowait``. Cancelling it takes the rows back."""
-        future: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
-        entry = Awaited(future)
-        entry.load(rows, self.signature.count_rows(rows), deadline, passage)
-        self.submit_nowait(entry)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self.cancel(entry)
-            raise
+    @property
+    def waiting_rows(self) -> int:
+        return self.queue.rows
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self.queue.size
 
     def submit_nowait(self, entry: Entry) -> None:
-        """Queue an entry. Raises Busy when the queue is full, Late when it is due already, Unavailable when closed."""
+        """Queue an entry. Raises Busy when the queue is full or the answer would be late, Late when it is late already.
+
+        Raises Unavailable when closed.
+        """
+        queue = self.queue
         entry.passage.queued = now = self.clock()
-        if self.closed:
-            raise Unavailable("not_ready", "the model is being taken down: try again", retry_after_s=1)
-        if entry.deadline <= now:
-            raise _late(entry, "before the queue", now)
-        if self.waiting and self._full(entry):
-            rows = self.waiting_rows
-            raise Busy("queue_full", f"the model's queue is full with {rows} rows waiting: try again", retry_after_s=1)
-        self.waiting.append(entry)
-        self.waiting_rows += entry.count
-        self.waiting_bytes += entry.size
-        if not self.running and (self._due is None or self.waiting_rows >= self.most_rows):
+        if entry.deadline - now <= self._tight_s:
+            self._admit(entry, now)
+        rows = queue.rows
+        if rows and (rows + entry.count > queue.most_rows or queue.size + entry.size > queue.most_bytes):
+            self._make_room(entry, now)
+        queue.put(entry)
+        if not self.running and (self._due is None or queue.rows >= self.most_rows):
             self._schedule()
 
     def cancel(self, entry: Entry) -> None:
-        """Forget an entry: it is not run if it still waits, and not answered if it is running."""
         if entry.wanted:
             entry.wanted = False
-            if entry in self.waiting:
-                self.waiting.remove(entry)
-                self._uncount(entry)
+            if entry.waits:
+                self.queue.discard(entry)
 
     def close(self) -> None:
         """Refuse what waits and what comes. What is running is still answered."""
         self.closed = True
-        while self.waiting:
-            self._settle(self._pop(), Unavailable("not_ready", "the model is being taken down: try again", retry_after_s=1))
+        self._tight_s = self._least_tight_s = ALWAYS
+        for entry in list(self.queue):
+            self.queue.discard(entry)
+            self._settle(entry, _closing())
+
+    def drain_s(self, now: float) -> float:
+        """The seconds until what runs and what waits now will be done, as far as is known."""
+        return self._left_s(now) + self.service.expect(self.queue.rows)
+
+    # -- who may come in
+
+    def _admit(self, entry: Entry, now: float) -> None:
+        """Refuse what is late, or will be by the measured service time. An idle model refuses nothing that is not late."""
+        if self.closed:
+            raise _closing()
+        if entry.deadline <= now:
+            raise _late("total", "the deadline passed before the queue", now, entry.passage.received)
+        entry.due = min(entry.deadline, now + self._queue_timeout_s)
+        if self.overdue:
+            text = "the model is stuck in a call that has taken longer than it may: try again"
+            raise Busy("overloaded", text, retry_after_s=self._retry_s(now))
+        if not self.running and not self.queue.rows:
+            return
+        left_s, ahead = self._left_s(now), self.queue.ahead(entry)
+        starts_s = left_s + self.service.expect(ahead // self.most_rows * self.most_rows)
+        ends_s = left_s + self.service.expect(ahead + entry.count) * (MARGIN if ahead else 1.0)
+        if now + starts_s > entry.due or now + ends_s > entry.deadline:
+            left_ms = round((entry.due - now) * 1000, 1)
+            text = f"the answer would take some {ends_s * 1000:.0f} ms, and {left_ms:g} ms are left: try again"
+            raise Busy(
+                "overloaded", text, expected_ms=round(ends_s * 1000, 1), left_ms=left_ms, retry_after_s=self._retry_s(now)
+            )
+
+    def _make_room(self, entry: Entry, now: float) -> None:
+        """Refuse others for this one, if they are less urgent or their caller has more than its part; else raise Busy."""
+        rows = self.queue.rows
+        evicted = self.queue.make_room(entry)
+        if not evicted:
+            text = f"the model's queue is full with {rows} rows waiting: try again"
+            raise Busy("queue_full", text, retry_after_s=self._retry_s(now))
+        text = f"the model's queue is full with {rows} rows waiting, and this one gave way to another caller's: try again"
+        for each in evicted:
+            self._settle(each, Busy("queue_full", text, retry_after_s=self._retry_s(now)))
+
+    def _retry_s(self, now: float) -> float:
+        return round(max(1.0, self.drain_s(now)), 1)
+
+    def _left_s(self, now: float) -> float:
+        """The seconds until the model is free."""
+        return self.service.left(self._running_rows, now - self._started) if self.running else 0.0
+
+    # -- the call
 
     def _schedule(self) -> None:
         """Run the next batch: at the end of this loop tick, or after ``max_wait_s`` if it is not full yet."""
         loop = asyncio.get_running_loop()
         if self._due is not None:
             self._due.cancel()
-        if self.settings.max_wait_s > 0 and self.waiting_rows < self.most_rows:
+        if self.settings.max_wait_s > 0 and self.queue.rows < self.most_rows:
             self._due = loop.call_later(self.settings.max_wait_s, self._start)
             self._watch()
         else:
@@ -158,50 +176,56 @@ class Batcher:
         self._due = None
         if self.running:
             return
-        batch = self._take()
+        now = self.clock()
+        late: list[Entry] = []
+        batch = self.queue.take(now, self.most_rows, late, one_shape=self._one_shape)
+        for entry in late:
+            self._settle(entry, self._late_in_queue(entry, now))
+        if batch and self.suspects is not None:
+            batch = self._suspect(batch, self.suspects)
         if batch:
-            self.running = batch
-            self.place.run(lambda: self._compute(batch), self._finished)
+            self._run(batch, now)
+        elif self.queue.rows:
+            self._schedule()
+
+    def _run(self, batch: list[Entry], now: float) -> None:
+        rows = 0
+        for entry in batch:
+            rows += entry.count
+        self.running, self._running_rows, self._started = batch, rows, now
+        self.place.run(lambda: self._compute(batch, rows), self._finished)
         if self.running:
             self._watch()
+            for entry in batch:
+                self._stamp(entry.passage)
 
-    def _take(self) -> list[Entry]:
-        """The oldest entries that can share one call: the same shapes, and at most ``most_rows`` together."""
-        now = self.clock()
-        batch: list[Entry] = []
-        rows = size = 0
-        while self.waiting:
-            entry = self.waiting[0]
-            if entry.deadline <= now:
-                self._settle(self._pop(), _late(entry, "in the queue", now))
-                continue
-            if batch and (rows + entry.count > self.most_rows or not (self._one_shape or _alike(batch[0], entry))):
-                break
-            batch.append(self.waiting.popleft())
-            rows += entry.count
-            size += entry.size
-        self.waiting_rows -= rows
-        self.waiting_bytes -= size
-        for entry in batch:
-            entry.passage.started = now
-            entry.passage.batch_rows = min(rows, self.most_rows)  # one entry of more rows is computed in parts
+    def _stamp(self, passage: Passage) -> None:
+        passage.started = self._started
+        passage.batch_rows = min(self._running_rows, self.most_rows)  # more rows of one entry are computed in parts
+
+    def _suspect(self, batch: list[Entry], suspects: Suspects) -> list[Entry]:
+        """Note the members of a batch, in case that they make the process crash; those that did so are refused."""
+        for entry, error in suspects.refusals(batch):
+            batch.remove(entry)
+            self._settle(entry, error)
+        self._suspected = suspects.begin(batch, self._plain)
         return batch
 
-    def _compute(self, batch: list[Entry]) -> list[Outcome]:
+    def _compute(self, batch: list[Entry], rows: int) -> list[Outcome]:
         """One outcome for each entry; runs where the model is placed. When a shared call raises, each is run alone."""
         try:
             if len(batch) == 1:
-                return [self._forward(batch[0].rows, batch[0].count)]
+                return [self._forward(batch[0].rows, rows)]
             joined = {name: np.concatenate([entry.rows[name] for entry in batch]) for name in batch[0].rows}
-            return _split(self._forward(joined, sum(entry.count for entry in batch)), batch)
+            return _split(self._forward(joined, rows), batch)
         except ForetellError as error:
             return [error] * len(batch)
         except Exception as cause:  # noqa: BLE001 - the batch run: whatever a model raises is its caller's answer
-            if len(batch) > 1:
-                return [self._compute([entry])[0] for entry in batch]
             broken = Broken("model_failed", "the model raised an error on this input")
             broken.__cause__ = cause
-            return [broken]
+            if len(batch) == 1:
+                return [broken]
+            return [self._compute([entry], entry.count)[0] if entry.wanted else broken for entry in batch]
 
     def _forward(self, rows: Arrays, count: int) -> Arrays:
         """The model on any number of rows, never more than ``most_rows`` at a time."""
@@ -224,11 +248,38 @@ class Batcher:
     def _finished(self, outcomes: list[Outcome]) -> None:
         batch, self.running = self.running, []
         now = self.clock()
-        if self.waiting and self._due is None:
+        seconds = now - self._started
+        if seconds > SHORT_S or self.service.longest_s > SHORT_S or self.overdue:
+            self.service.learn(self._running_rows, seconds)
+            self._tight_s = self.service.longest_s * self._most_calls + self._least_tight_s
+            self.overdue = False
+        queue = self.queue
+        if queue.is_contended:
+            queue.charge(batch, self._running_rows, seconds)
+        if self.suspects is not None:
+            self._unsuspect(outcomes, self.suspects)
+        if queue.rows and self._due is None:
             self._due = asyncio.get_running_loop().call_soon(self._start)
+        started, rows = self._started, min(self._running_rows, self.most_rows)
         for entry, outcome in zip(batch, outcomes, strict=True):
-            entry.passage.computed = now
-            self._settle(entry, outcome)
+            passage = entry.passage
+            passage.started = started
+            passage.batch_rows = rows
+            passage.computed = now
+            if entry.wanted:
+                entry.wanted = False
+                if isinstance(outcome, ForetellError):
+                    entry.fail(outcome)
+                else:
+                    entry.answer(outcome)
+
+    def _unsuspect(self, outcomes: list[Outcome], suspects: Suspects) -> None:
+        first = outcomes[0]
+        if isinstance(first, Unavailable) and first.code == "model_crashed":
+            suspects.crashed(self._suspected)
+        suspects.end(self._suspected)
+
+    # -- time
 
     def _watch(self) -> None:
         if self._sweeper is None:
@@ -238,28 +289,36 @@ class Batcher:
         """Tell those whose time is up, waiting or running, without waiting for the model."""
         self._sweeper = None
         now = self.clock()
-        for entry in [entry for entry in self.waiting if entry.deadline <= now]:
-            self.waiting.remove(entry)
-            self._uncount(entry)
-            self._settle(entry, _late(entry, "in the queue", now))
-        for entry in self.running:
-            if entry.deadline <= now:
-                self._settle(entry, _late(entry, "in the model", now))
-        if self.running or self.waiting:
+        if self.queue.soonest <= now:
+            for entry in self.queue.expire(now):
+                self._settle(entry, self._late_in_queue(entry, now))
+        if self.running:
+            self._sweep_running(now, now - self._started)
+        if self.running or self.queue.rows:
             self._watch()
 
-    def _pop(self) -> Entry:
-        entry = self.waiting.popleft()
-        self._uncount(entry)
-        return entry
+    def _sweep_running(self, now: float, running_s: float) -> None:
+        is_overdue = running_s >= self._execute_timeout_s
+        self._tight_s = max(self._tight_s, self.service.longest_s * self._most_calls + running_s)
+        if is_overdue and not self.overdue:
+            self.overdue = True
+            self._tight_s = ALWAYS
+            self.overdue_calls += 1
+            stuck = self.running[0].passage
+            text = "model %s version %s: a call takes longer than engine.execute_timeout_s: nothing more is taken until it ends"
+            log.warning(text, stuck.model, stuck.version)
+            if self.end_call is not None:
+                self.end_call()
+        for entry in self.running:
+            if entry.deadline <= now:
+                self._settle(entry, _late("total", "the deadline passed in the model", now, entry.passage.received))
+            elif is_overdue:
+                self._settle(entry, _late("execute", "the model took longer than it may", now, self._started))
 
-    def _full(self, entry: Entry) -> bool:
-        limits = self.settings
-        return self.waiting_rows + entry.count > limits.queue_rows or self.waiting_bytes + entry.size > limits.queue_bytes
-
-    def _uncount(self, entry: Entry) -> None:
-        self.waiting_rows -= entry.count
-        self.waiting_bytes -= entry.size
+    def _late_in_queue(self, entry: Entry, now: float) -> Late:
+        if entry.deadline <= now:
+            return _late("total", "the deadline passed in the queue", now, entry.passage.received)
+        return _late("queue", "the model was busy for longer than a request may wait", now, entry.passage.queued)
 
     def _settle(self, entry: Entry, outcome: Outcome) -> None:
         if entry.wanted:
@@ -270,15 +329,17 @@ class Batcher:
                 entry.answer(outcome)
 
 
-def _alike(first: Entry, second: Entry) -> bool:
-    """Whether two entries' rows have the same shapes."""
-    return all(array.shape[1:] == second.rows[name].shape[1:] for name, array in first.rows.items())
-
-
 def _split(outputs: Arrays, batch: list[Entry]) -> list[Outcome]:
     """Each entry's own rows of a shared call's outputs."""
     parts: list[Outcome] = []
     start = 0
+    if len(outputs) == 1:
+        [(name, array)] = outputs.items()
+        for entry in batch:
+            stop = start + entry.count
+            parts.append({name: array[start:stop]})
+            start = stop
+        return parts
     for entry in batch:
         stop = start + entry.count
         parts.append({name: array[start:stop] for name, array in outputs.items()})
@@ -286,6 +347,11 @@ def _split(outputs: Arrays, batch: list[Entry]) -> list[Outcome]:
     return parts
 
 
-def _late(entry: Entry, phase: str, now: float) -> Late:
-    waited_ms = round((now - entry.passage.received) * 1000, 1)
-    return Late("deadline_passed", f"the deadline passed {phase}, after {waited_ms} ms", phase=phase, waited_ms=waited_ms)
+def _late(phase: str, what: str, now: float, since: float) -> Late:
+    """``phase`` is the timeout that passed: queue, execute or total; the milliseconds are those that it counts."""
+    waited_ms = round((now - since) * 1000, 1)
+    return Late("deadline_passed", f"{what}, after {waited_ms:g} ms", phase=phase, waited_ms=waited_ms)
+
+
+def _closing() -> Unavailable:
+    return Unavailable("not_ready", "the model is being taken down: try again", retry_after_s=1)

@@ -3,19 +3,29 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
-from foretell.engine.batcher import Batcher, Entry
-from foretell.engine.placement import Inline, Threaded, WarmUp, choose_place, warm_up
+from foretell.backends import Streaming, isolated_parts
+from foretell.engine.batcher import Batcher
+from foretell.engine.cache import Answers
+from foretell.engine.entrance import Entrance
+from foretell.engine.parameters import model_parameters, read_priority
+from foretell.engine.placement import Inline, Threaded
+from foretell.engine.queue import Entry
+from foretell.engine.stream import stream
+from foretell.engine.suspects import Suspects
+from foretell.engine.warmup import WarmUp, choose_place, warm_up
 from foretell.errors import Broken, Cancelled, ForetellError
 from foretell.passage import Observer, Passage
 from foretell.pipeline import Pipeline
-from foretell.request import Request
+from foretell.request import NORMAL, URGENT, Request
 from foretell.settings import EngineSettings
 from foretell.tensors import Arrays
 
 log = logging.getLogger("foretell")
 Reply = Callable[[Arrays | None, ForetellError | None], None]
+After = Callable[[Request, Arrays], None]
+"""Shown a request and its answer, once that was given; never blocks, and never raises."""
 
 
 class Engine:
@@ -23,6 +33,7 @@ class Engine:
 
     place: Inline | Threaded
     batcher: Batcher
+    entrance: Entrance
 
     def __init__(
         self,
@@ -32,6 +43,7 @@ class Engine:
         settings: EngineSettings,
         observers: Sequence[Observer] = (),
         clock: Callable[[], float] = time.monotonic,
+        suspects: Suspects | None = None,
     ) -> None:
         self.name = name
         self.version = version
@@ -39,17 +51,51 @@ class Engine:
         self.settings = settings
         self.observers = tuple(observers)
         self.clock = clock
+        self.suspects = Suspects() if suspects is None and settings.isolation == "process" else suspects
         self.warm = WarmUp(0.0, None)
-        self.ready = False
+        self._open = False
+        self._isolated = tuple(isolated_parts(pipeline.model))
         self.quick = False  # whether an answer takes one tick of the loop, with nothing to wait for
         self.in_flight = 0
+        self.streaming = 0  # answers in pieces that are being given
+        self.after: After | None = None
+        self.memory_bytes = 0  # what loading and warming it took
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers: started, not halted, and its model's own process, if it has one, is there."""
+        return self._open and (not self._isolated or self.outage is None)
+
+    @ready.setter
+    def ready(self, value: bool) -> None:
+        self._open = value
+
+    @property
+    def outage(self) -> str | None:
+        """Why the model's own process does not answer at this moment; None when it does, or there is none."""
+        return next((part.outage for part in self._isolated if part.outage is not None), None)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the model's own process is not started any more, until the model is loaded again."""
+        return any(part.given_up for part in self._isolated)
+
+    def kill_process(self) -> None:
+        """End the model's own process, if it has one, with the call that is in it; another is started."""
+        for part in self._isolated:
+            part.kill()
 
     async def start(self) -> None:
         """Warm the model up, choose its place by what that measured, and become ready."""
         self.warm = await asyncio.to_thread(warm_up, self.pipeline.model, self.settings.max_batch_rows)
-        self.place = choose_place(self.warm, self.settings.inline_below_us)
         model = self.pipeline.model
-        self.batcher = Batcher(model.forward, model.signature, self.place, self.settings, self.clock)
+        streams = isinstance(model, Streaming)  # its steps were not measured
+        self.place = Threaded() if streams else choose_place(self.warm, self.settings.inline_below_us)
+        self.batcher = Batcher(model.forward, model.signature, self.place, self.settings, self.clock, self.suspects)
+        self.batcher.end_call = self.kill_process
+        self.batcher.service.learn(1, self.warm.forward_s or 0.0)
+        is_plain = not (self.settings.share_duplicates or self.settings.cache_bytes)
+        self.entrance = self.batcher if is_plain else Answers(self.batcher, copies=bool(self.pipeline.postprocess))
         self.quick = isinstance(self.place, Inline) and not self.pipeline.slow
         self.ready = True
 
@@ -58,9 +104,17 @@ class Engine:
         if not self.pipeline.slow:
             return await self._infer_on_loop(request)
         with _Observed(self, request) as passage:
+            request.passage = passage
             features = await asyncio.to_thread(self.pipeline.prepare, request.inputs)
-            output = await self.batcher.submit(features, request.deadline, passage)
-            return await asyncio.to_thread(self.pipeline.finish, output)
+            output = await self.entrance.submit(features, request.deadline, passage, request.caller, self.rank(request))
+            outputs = await asyncio.to_thread(self.pipeline.finish, output)
+        if self.after is not None:
+            self.after(request, outputs)
+        return outputs
+
+    def stream(self, request: Request) -> AsyncGenerator[Arrays, None]:
+        """The answer in pieces, as they come; close it when they are no longer wanted. Raises what the caller is to be told."""
+        return stream(self, request)
 
     def infer_nowait(self, request: Request, reply: Reply) -> Entry:
         """``infer`` for a caller on the loop's thread with no slow steps to wait for: no task, no future.
@@ -70,8 +124,12 @@ class Engine:
         journey = _Journey(self, request, reply)
         try:
             features = self.pipeline.prepare(request.inputs)
-            journey.load(features, self.pipeline.model.signature.count_rows(features), request.deadline, journey.passage)
-            self.batcher.submit_nowait(journey)
+            journey.load(
+                features, self.batcher.signature.count_rows(features), request.deadline, journey.passage, request.caller
+            )
+            if request.parameters or request.priority != NORMAL:
+                journey.priority, journey.apart = self.rank(request), model_parameters(request.parameters)
+            self.entrance.submit_nowait(journey)
         except ForetellError as error:
             journey.fail(error)
         except BaseException as error:  # a mistake of ours: told to the observers, then to the mode
@@ -82,7 +140,7 @@ class Engine:
     def cancel(self, journey: Entry) -> None:
         """Take back a request of ``infer_nowait``: it is told to the observers, but not answered."""
         if journey.wanted:
-            self.batcher.cancel(journey)
+            self.entrance.cancel(journey)
             self.conclude(journey.passage, Cancelled("cancelled", "the caller went away before the answer"))
 
     def refuse(self, request: Request, error: ForetellError) -> None:
@@ -92,7 +150,10 @@ class Engine:
     def open(self, request: Request) -> Passage:
         """A passage for a request that has just come; it must be given to ``conclude``."""
         self.in_flight += 1
-        return Passage(self.name, self.version, request.mode, request.received, request.id)
+        passage = Passage(self.name, self.version, request.mode, request.received, request.id)
+        if request.marks:
+            passage.marks = request.marks
+        return passage
 
     def conclude(self, passage: Passage, error: ForetellError | None = None) -> None:
         """Show a finished passage to every observer."""
@@ -103,14 +164,14 @@ class Engine:
             try:
                 observer(passage)
             except Exception:
-                log.exception("an observer failed")
+                log.exception("an observer failed", extra=passage.fields())
 
     async def halt(self) -> None:
         """Refuse what waits and let what runs end; the pipeline stays open. Harmless when not started."""
-        if self.ready:
-            self.ready = False
+        if self._open:
+            self._open = False
             self.batcher.close()
-            while self.batcher.running:
+            while self.batcher.running or self.streaming:
                 await asyncio.sleep(0.005)
             self.place.close()
 
@@ -118,6 +179,13 @@ class Engine:
         """Halt, and close the pipeline."""
         await self.halt()
         self.pipeline.close()
+
+    def rank(self, request: Request) -> int:
+        """The priority that a request gets: that of its parameters, if it is lower or `engine.urgent` allows it."""
+        priority = request.priority
+        if request.parameters and priority == NORMAL:
+            priority = read_priority(request.parameters)
+        return priority if priority != URGENT or self.settings.urgent else NORMAL
 
     async def _infer_on_loop(self, request: Request) -> Arrays:
         """``infer`` with quick steps: the awaiting form of ``infer_nowait``."""
@@ -132,6 +200,7 @@ class Engine:
                 future.set_result(outputs)
 
         journey = self.infer_nowait(request, reply)
+        request.passage = journey.passage
         try:
             return await future
         except asyncio.CancelledError:
@@ -167,10 +236,11 @@ def _told(error: BaseException) -> ForetellError:
 class _Journey(Entry):
     """A request of ``infer_nowait`` on its way through the queue."""
 
-    __slots__ = ("engine", "reply")
+    __slots__ = ("engine", "reply", "request")
 
     def __init__(self, engine: Engine, request: Request, reply: Reply) -> None:
         self.engine = engine
+        self.request = request
         self.reply = reply
         self.passage = engine.open(request)
         self.wanted = False
@@ -183,6 +253,8 @@ class _Journey(Entry):
         else:
             self.engine.conclude(self.passage)
             self.reply(outputs, None)
+            if self.engine.after is not None:
+                self.engine.after(self.request, outputs)
 
     def fail(self, error: ForetellError) -> None:
         self.wanted = False

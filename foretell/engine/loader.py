@@ -3,248 +3,393 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
 
-from foretell.backends import ModelOptions
+from foretell.engine.budget import Budget, Evicted
 from foretell.engine.catalog import Catalog
+from foretell.engine.change import Change
+from foretell.engine.chosen import Chosen, check_there
 from foretell.engine.engine import Engine
-from foretell.errors import CODES, Busy, ForetellError, Missing, Setup
+from foretell.engine.poll import Poll
+from foretell.engine.start import UNFINISHED, Loaded, load_version
+from foretell.engine.states import IndexEntry, Key, State, States, reason_of
+from foretell.engine.suspects import Suspects
+from foretell.engine.traffic import check_alike
+from foretell.errors import Busy, ForetellError, Missing, Setup
+from foretell.memory import trim
 from foretell.passage import Observer
-from foretell.repository import Repository, open_pipeline
-from foretell.repository.model_folder import Found, ModelSource, is_attribute
-from foretell.settings import Settings, override
+from foretell.repository import Repository, check_found, incomplete
+from foretell.repository.checksums import verify
+from foretell.repository.files import Ingredients, ingredients
+from foretell.repository.model_folder import Found, ModelSource
+from foretell.repository.pipeline_file import PipelineFile
+from foretell.settings import Settings
 
 log = logging.getLogger("foretell")
-Fingerprint = frozenset[tuple[str, int, int, int]]
-
-
-class State(StrEnum):
-    """Where a version of a model is, in the Open Inference Protocol's words."""
-
-    UNAVAILABLE = "UNAVAILABLE"
-    LOADING = "LOADING"
-    READY = "READY"
-    UNLOADING = "UNLOADING"
-
-
-@dataclass(frozen=True)
-class IndexEntry:
-    """One line of the repository's index; ``reason`` says why a version is not ready, or is an older state of its files."""
-
-    name: str
-    version: str
-    state: State
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """What an engine was made from; ``files`` tells whether that has changed."""
-
-    engine: Engine
-    source: ModelSource
-    files: Fingerprint
+T = TypeVar("T")
+WHERE = {"inline": "the event loop", "thread": "a thread of its own"}
+EVICTED = "evicted: it made room for others, and is loaded again when it is asked for"
 
 
 class Loader:
     """Knows every version that was found, loaded or not. It lives on the event loop; loading itself runs in threads.
 
-    One change of a model runs at a time, and goes on when its caller goes away.
+    One change of a model runs at a time, and goes on when its caller goes away. It is a ``Control``.
     """
 
-    def __init__(self, catalog: Catalog, settings: Settings, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self, catalog: Catalog, settings: Settings, observers: Sequence[Observer] = (), suspects: Suspects | None = None
+    ) -> None:
         self.catalog = catalog
         self.settings = settings
-        self.observers = tuple(observers)
+        self.suspects = suspects
+        self.budget = Budget(settings.repository.memory_bytes // max(1, settings.workers))
+        self.observers: Sequence[Observer] = (*observers, self.budget) if self.budget.most_bytes else tuple(observers)
+        self.chosen = Chosen(settings.repository.load)
+        self.states = States()
+        self.loaded: dict[Key, Loaded] = {}
+        self.unloaded: set[str] = set()  # by name: until they are loaded by name
+        self._configs: dict[str, PipelineFile] = {}
         self._repository = Repository([])
-        self._loaded: dict[tuple[str, str], _Loaded] = {}
-        self._states: dict[tuple[str, str], IndexEntry] = {}
-        self._changes: dict[str, asyncio.Task[None]] = {}
+        self._held: set[str] = set()
+        self._prepared: set[Change] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        catalog.absent = self._why_absent
+        catalog.wanted = self._call_back
 
-    async def start(self, repository: Repository) -> None:
-        """Load everything that is found now; then the catalog is complete. Raises Setup for the first that fails."""
+    async def start(self, repository: Repository, served: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Load what ``repository.load`` names, or exactly the versions of ``served``; then the catalog is complete.
+
+        A model of ``served`` without versions is one that was unloaded. Raises Setup for the first that fails.
+        """
         self._repository = repository
-        models = await asyncio.to_thread(repository.models)
-        for found in models:
-            self._note(found)
-        for found in models:
-            await self._alone(found.name, self._bring(found))
+        there = await asyncio.to_thread(repository.scan)
+        names = [name for name, versions in served.items() if versions] if served is not None else self.chosen.of(there)
+        wanted = check_found([found for found in there if found.name in names and not found.is_coming])
+        self.note(there)
+        if served is not None:
+            self.unloaded = {name for name, versions in served.items() if not versions}
+            check_there(names, there)
+        for found in wanted:
+            await self._run(self._start(found.name, None if served is None else served[found.name]))
         self.catalog.complete = True
 
+    def served(self) -> dict[str, list[str]]:
+        """The versions of each model that are served, also of those that make room for others; none of one that is unloaded."""
+        names = dict.fromkeys((name for name, _ in self.loaded), True) | dict.fromkeys(self.budget.evicted, True)
+        return {name: [] for name in sorted(self.unloaded)} | {name: self._versions(name) for name in names}
+
     def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
-        """Every version of every model that is known, by name and version."""
-        entries = [self._states[key] for key in sorted(self._states, key=lambda key: (key[0], int(key[1])))]
-        return [entry for entry in entries if entry.state is State.READY or not ready_only]
+        return self.states.index(ready_only=ready_only, outages=self.catalog.outages())
 
     async def rescan(self) -> None:
-        """Look at the disk again, so that the index names what has come; nothing is loaded. What is wrong is left out."""
-        models = await asyncio.to_thread(self._repository.scan)
-        for name in {name for name, _ in self._states} - {found.name for found in models}:
-            self._note(Found(name))
-        for found in models:
-            self._note(found)
+        self.note(await asyncio.to_thread(self._repository.scan))
+
+    def note(self, there: Sequence[Found]) -> None:
+        """Have the index name what a look at the disk found."""
+        self.states.note_all(there, self.loaded)
 
     async def load(self, name: str) -> None:
         """Load what is on disk now of a model: what is new or changed comes in beside the old, which is then drained.
 
         When that fails, what was served goes on. Raises Missing ``unknown_model``, Busy or Setup.
         """
-        await self._alone(name, self._load(name))
+        await self._run(self._load(name))
 
     async def unload(self, name: str) -> None:
         """Take out all versions of a model: what comes is refused, what has come is answered, then they are closed.
 
         Raises Missing or Busy.
         """
-        if not any(key[0] == name for key in self._states):
+        if name not in self.states.names():
             raise _unknown(name)
-        await self._alone(name, self._take_out([key for key in self._loaded if key[0] == name], "unloaded"))
+        await self._run(self._unload(name))
+
+    async def prepare(self, name: str) -> Change:
+        """The first half of ``load``: what is new or changed is loaded and warm, and serves nothing yet.
+
+        Nothing else may change the model until the change is committed or abandoned; if the caller goes away, it is abandoned.
+        Raises as ``load``.
+        """
+        task = self._spawn(self._prepare(name))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._abandon_late)
+            raise
+
+    async def watch(self, load: Callable[[str], Awaitable[None]], unload: Callable[[str], Awaitable[None]]) -> None:
+        """Look at the disk every ``repository.poll_s``, and have what came, changed or went loaded or unloaded. Never ends."""
+        poll = Poll(self, self._repository, load, unload)
+        while self.settings.repository.poll_s:
+            await asyncio.sleep(self.settings.repository.poll_s)
+            await poll.look()
 
     async def close(self) -> None:
         """Stop every engine, once it has answered what it runs."""
-        for task in self._changes.values():
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._changes.values(), return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(self._drop(change) for change in self._prepared))
         await asyncio.gather(*(engine.stop() for engine in self.catalog))
 
-    async def _alone(self, name: str, work: Coroutine[None, None, None]) -> None:
-        """Run a change of a model, unless another runs; it is not taken back when the caller goes away."""
-        if name in self._changes:
-            work.close()
-            raise Busy("being_changed", f"model {name[:128]!r} is being loaded or unloaded: try again", retry_after_s=1)
-        task = self._changes[name] = asyncio.ensure_future(work)
-        task.add_done_callback(lambda done: self._changed(name, done))
-        await asyncio.shield(task)
+    def minds(self, name: str) -> bool:
+        """Whether a model is looked after: not one that was unloaded, nor one that ``repository.load`` leaves out."""
+        return name not in self.unloaded and (name in self.chosen or name in self.served())
 
-    def _changed(self, name: str, task: "asyncio.Task[None]") -> None:
-        del self._changes[name]
+    def differs(self, found: Found, made: Sequence[Ingredients]) -> bool:
+        """Whether loading a model that was found, made from this, would change anything."""
+        name = found.name
+        if name in self.budget.evicted:
+            return False  # it is read anew when it is asked for
+        ours = {key: each.made for key, each in self.loaded.items() if key[0] == name}
+        theirs = {(name, each.source.version): each for each in made}
+        ours = {key: made for key, made in ours.items() if key in theirs or key[1] not in found.incomplete}
+        return ours != theirs or self._configs.get(name) != found.sources[0].config
+
+    def forget(self, name: str) -> None:
+        """A model that is gone from the disk, and no longer served, may come back as a new one."""
+        self.unloaded.discard(name)
+        self.states.note(Found(name), self.loaded)
+
+    def _versions(self, name: str) -> list[str]:
+        evicted = self.budget.evicted.get(name)
+        return list(evicted.versions) if evicted else sorted((key[1] for key in self.loaded if key[0] == name), key=int)
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work that is not taken back when its caller goes away."""
+        return await asyncio.shield(self._spawn(work))
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # looked at here, in case that the caller who would be told has gone away
 
+    def _abandon_late(self, task: "asyncio.Task[Change]") -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._spawn(task.result().abandon())
+
+    def _hold(self, name: str) -> None:
+        if name in self._held:
+            raise Busy("being_changed", f"model {name[:128]!r} is being loaded or unloaded: try again", retry_after_s=1)
+        self._held.add(name)
+
     async def _load(self, name: str) -> None:
-        try:
-            found = await asyncio.to_thread(self._repository.find, name)
-            if found is None:
-                raise _unknown(name)
-            self._note(found)
-            await self._bring(found)
-        except Setup as error:
-            log.warning("model %s could not be loaded: %s", name, error)
-            raise
+        change = await self._prepare(name)
+        await change.commit()
 
-    async def _bring(self, found: Found) -> None:
-        """Have exactly the versions and labels that were found; one that goes is there until all that come are."""
-        for source in found.sources:
-            await self._open(source)
-        labels = found.sources[0].config.versions.labels
-        self.catalog.label(found.name, {label: str(version) for label, version in labels.items()})
-        wanted = {(source.name, source.version) for source in found.sources}
-        gone = [key for key in self._loaded if key[0] == found.name and key not in wanted]
-        await self._take_out(gone, "it is no longer among the versions to serve")
+    async def _start(self, name: str, only: Sequence[str] | None) -> None:
+        """Load a model; versions whose files turn out not to be whole are passed over."""
+        spoilt: dict[str, str] = {}
+        while True:
+            try:
+                change = await self._prepare(name, only, spoilt)
+            except Setup as error:
+                if error.code not in UNFINISHED or only is not None:
+                    raise
+                version = str(error.details.get("version", ""))
+                if not version or version in spoilt:
+                    return  # none of it is whole: the index says why
+                spoilt[version] = reason_of(error)
+            else:
+                await change.commit()
+                return
 
-    async def _open(self, source: ModelSource) -> None:
-        """Load a version if it is new or has changed: beside what is there, which it takes over from, and which then goes."""
-        key = (source.name, source.version)
-        before = self._loaded.get(key)
-        files = await asyncio.to_thread(fingerprint, source)
-        if before is not None and before.files == files and before.source == source:
-            return
-        state = State.LOADING if before is None else State.READY
-        self._mark(key, state, "" if before is None else "its changed files are being loaded")
+    async def _unload(self, name: str) -> None:
+        self._hold(name)
         try:
-            engine = await start_engine(source, self.settings, self.observers)
+            self.unloaded.add(name)
+            for version in self._versions(name):
+                self.states.mark((name, version), State.UNAVAILABLE, "unloaded")
+            self.budget.came(name)
+            await self._take_out([key for key in self.loaded if key[0] == name], "unloaded")
+        finally:
+            self._held.discard(name)
+
+    async def _prepare(
+        self, name: str, only: Collection[str] | None = None, spoilt: Mapping[str, str] = MappingProxyType({})
+    ) -> Change:
+        self._hold(name)
+        fresh: list[Loaded] = []
+        try:
+            found = await self._find(name, only, spoilt)
+            for source in found.sources:
+                fresh += await self._open(source)
+            if not fresh and found.folder is not None:
+                await asyncio.to_thread(verify, found.folder, holds_versions=True)  # as opening does
+            self._check(found, fresh)
         except BaseException as error:
-            self._mark_failed(key, before is not None, error)
+            if isinstance(error, Setup):
+                log.warning("model %s could not be loaded: %s", name, error)
+            try:
+                await self._give_up(fresh)
+            finally:
+                self._held.discard(name)
             raise
-        self._loaded[key] = _Loaded(engine, source, files)
-        self._mark(key, State.READY)
-        where = {"inline": "the event loop", "thread": "a thread of its own"}[engine.place.name]
-        log.info("model %s version %s is ready: it runs in %s", engine.name, engine.version, where)
-        replaced = self.catalog.add(engine)
-        if replaced is not None:
-            await self._drain(replaced)
+        change = Change(found, fresh, lambda each: self._run(self._serve(each)), lambda each: self._run(self._drop(each)))
+        self._prepared.add(change)
+        return change
 
-    async def _take_out(self, keys: Sequence[tuple[str, str]], reason: str) -> None:
+    async def _find(self, name: str, only: Collection[str] | None, spoilt: Mapping[str, str]) -> Found:
+        try:
+            found = await asyncio.to_thread(self._repository.find, name, only, spoilt)
+        except Setup as error:
+            self.states.note(Found(name, error=error), self.loaded)
+            raise
+        if found is None:
+            raise _unknown(name)
+        self.states.note(found, self.loaded)
+        if not found.sources:
+            raise incomplete(found)
+        return found
+
+    async def _open(self, source: ModelSource) -> list[Loaded]:
+        """Load a version if it is new or has changed, beside what is there; nothing if that is what it would be."""
+        key = (source.name, source.version)
+        made = await asyncio.to_thread(ingredients, source)
+        before = self.loaded.get(key)
+        if before is not None and before.made == made and not before.engine.given_up:
+            return []
+        self.states.mark_coming(key, is_served=before is not None)
+        try:
+            return [await load_version(source, made, self.settings, self.observers, self.suspects)]
+        except BaseException as error:
+            self.states.mark_failed(key, is_served=before is not None, error=error)
+            raise
+
+    async def _give_up(self, fresh: Sequence[Loaded]) -> None:
+        """Close what was loaded and is not to be served."""
+        for each in fresh:
+            self.states.mark_given_up(each.key, self.loaded.get(each.key))
+        await asyncio.gather(*(each.engine.stop() for each in fresh))
+        await asyncio.to_thread(trim)
+
+    def _check(self, found: Found, fresh: Sequence[Loaded]) -> None:
+        """That what is to be served fits together, and into memory once all is gone that may go. Raises Setup."""
+        name, versions = found.name, [source.version for source in found.sources]
+        comes = {each.key: each for each in fresh}
+        ours = [comes.get((name, version)) or self.loaded[name, version] for version in versions]
+        pinned = sum(size for other, size in self._sizes().items() if other != name and other in self._pinned())
+        try:
+            check_alike(name, found.sources[0].config.versions.split(versions), [each.engine for each in ours])
+            self.budget.check(name, sum(each.bytes for each in ours), pinned)
+        except Setup as error:
+            for key in comes:
+                self.states.mark_failed(key, is_served=key in self.loaded, error=error)
+            raise
+
+    async def _serve(self, change: Change) -> None:
+        """The second half of a load: switch, then drain, then make room."""
+        found, name = change.found, change.found.name
+        try:
+            replaced = [self._put(each) for each in change.fresh]
+            self.states.mark_ready(name, self.loaded)
+            self._configs[name] = config = found.sources[0].config
+            self.catalog.label(name, {label: str(version) for label, version in config.versions.labels.items()})
+            self.catalog.split(name, config.versions.split([source.version for source in found.sources]))
+            self.unloaded.discard(name)
+            self.budget.came(name)
+            self.budget.used(name, time.monotonic())
+            kept = {source.version for source in found.sources} | found.incomplete
+            gone = [key for key in self.loaded if key[0] == name and key[1] not in kept]
+            drained = self._drain([engine for engine in replaced if engine is not None])
+            await asyncio.gather(drained, self._take_out(gone, "it is no longer among the versions to serve"))
+            await self._make_room(name)
+        finally:
+            self._release(change)
+
+    async def _drop(self, change: Change) -> None:
+        try:
+            await self._give_up(change.fresh)
+        finally:
+            self._release(change)
+
+    def _release(self, change: Change) -> None:
+        self._prepared.discard(change)
+        self._held.discard(change.found.name)
+
+    def _put(self, fresh: Loaded) -> Engine | None:
+        """Serve an engine; gives the one that it takes over from."""
+        engine = fresh.engine
+        self.loaded[fresh.key] = fresh
+        log.info("model %s version %s is ready: it runs in %s", engine.name, engine.version, WHERE[engine.place.name])
+        return self.catalog.add(engine)
+
+    async def _take_out(self, keys: Sequence[Key], reason: str) -> None:
         engines = [self.catalog.remove(*key) for key in keys]
         for key in keys:
-            del self._loaded[key]
-            self._mark(key, State.UNLOADING)
+            del self.loaded[key]
+            self.states.mark(key, State.UNLOADING)
         try:
-            await asyncio.gather(*map(self._drain, engines))
+            await self._drain(engines)
         finally:
             for key in keys:
-                self._mark(key, State.UNAVAILABLE, reason)
+                self.states.mark(key, State.UNAVAILABLE, reason)
 
-    async def _drain(self, engine: Engine) -> None:
-        """Stop an engine that gets no new requests, once it has answered those that it has."""
+    async def _drain(self, engines: Sequence[Engine]) -> None:
+        """Stop engines that get no new requests, once they have answered those that they have."""
         latest = time.monotonic() + self.settings.timeouts.total_s
         try:
-            while engine.in_flight and time.monotonic() < latest:
+            while any(engine.in_flight for engine in engines) and time.monotonic() < latest:
                 await asyncio.sleep(0.005)
         finally:
-            await engine.stop()
+            await asyncio.gather(*(engine.stop() for engine in engines))
+        if engines:
+            await asyncio.to_thread(trim)
 
-    def _note(self, found: Found) -> None:
-        """Have the index name what was found and what is loaded, and nothing else of this model."""
-        there = {source.version for source in found.sources} | set(found.passed_over)
-        for key in [key for key in self._states if key[0] == found.name and key[1] not in there and key not in self._loaded]:
-            del self._states[key]
-        for source in found.sources:
-            self._states.setdefault((source.name, source.version), _unloaded(source.name, source.version, "not loaded yet"))
-        for version, reason in found.passed_over.items():
-            if (found.name, version) not in self._loaded:
-                self._states[found.name, version] = _unloaded(found.name, version, reason)
+    async def _make_room(self, name: str, needed: int = 0) -> None:
+        """Take out the models that were not used for longest, while all together need too much memory; never this one."""
+        while (victim := self.budget.choose(self._sizes(), {name, *self._held, *self._pinned()}, needed)) is not None:
+            keys = [key for key in self.loaded if key[0] == victim]
+            seconds = sum(self.loaded[key].seconds for key in keys)
+            self.budget.evicted[victim] = Evicted(tuple(self._versions(victim)), self._sizes()[victim], seconds)
+            log.info("model %s is taken out to make room for %s", victim, name)
+            self._held.add(victim)
+            try:
+                await self._take_out(keys, EVICTED)
+            finally:
+                self._held.discard(victim)
 
-    def _mark(self, key: tuple[str, str], state: State, reason: str = "") -> None:
-        self._states[key] = IndexEntry(*key, state, reason)
+    def _sizes(self) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for (name, _), each in self.loaded.items():
+            sizes[name] = sizes.get(name, 0) + each.bytes
+        return sizes
 
-    def _mark_failed(self, key: tuple[str, str], is_served: bool, error: BaseException) -> None:
-        code = error.code if isinstance(error, ForetellError) else "internal"
-        reason = f"{code}: {CODES[code][1]}"
-        if is_served:
-            self._mark(key, State.READY, f"its changed files could not be loaded, and what was there before goes on: {reason}")
+    def _pinned(self) -> set[str]:
+        return {name for name, config in self._configs.items() if config.model.pin}
+
+    def _why_absent(self, name: str) -> ForetellError | None:
+        """Why a model that is asked for is not served; None for one that nobody knows."""
+        if name in self.budget.evicted:
+            return self.budget.refusal(name, time.monotonic())
+        return self.states.refusal(name, is_unloaded=name in self.unloaded, is_starting=not self.catalog.complete)
+
+    def _call_back(self, name: str) -> None:
+        """Have a model that made room for others loaded again, once, however many ask for it."""
+        if name in self.budget.evicted and name not in self._held and self.budget.call_back(name, time.monotonic()):
+            self._spawn(self._bring_back(name))
+
+    async def _bring_back(self, name: str) -> None:
+        evicted = self.budget.evicted.get(name)
+        if evicted is None:
+            return
+        try:
+            await self._make_room(name, evicted.bytes)
+            change = await self._prepare(name, evicted.versions)
+        except ForetellError as error:
+            self.budget.failed(name, time.monotonic())
+            log.warning("model %s could not be loaded again: %s", name, error)
         else:
-            self._mark(key, State.UNAVAILABLE, reason)
-
-
-async def start_engine(source: ModelSource, settings: Settings, observers: Sequence[Observer] = ()) -> Engine:
-    """One model, loaded and warmed within ``timeouts.load_s``. Raises Setup."""
-    changes: Mapping[str, object] = source.config.engine
-    engine_settings = override(settings.engine, changes, f"[engine] of model {source.name!r}")
-    options = ModelOptions(threads=engine_settings.threads)
-    try:
-        async with asyncio.timeout(settings.timeouts.load_s):
-            pipeline = await asyncio.to_thread(open_pipeline, source, model_options=options)
-            engine = Engine(source.name, source.version, pipeline, engine_settings, observers)
-            await engine.start()
-    except TimeoutError as error:
-        seconds = settings.timeouts.load_s
-        text = f"{source.path} was not loaded within {seconds:g} s: raise timeouts.load_s or make it smaller"
-        raise Setup("broken_model", text) from error
-    return engine
-
-
-def fingerprint(source: ModelSource) -> Fingerprint:
-    """Size and time of every file that a version is made from: those of its own folder, and those beside its configuration."""
-    place = Path(source.path.rpartition(":")[0] if is_attribute(source.path) else source.path).parent
-    try:
-        files = {*source.folder.iterdir(), *(place.rglob("*") if place != source.folder else ())}
-        states = frozenset((str(file), *_state(file)) for file in files if file.is_file() and file.parent.name != "__pycache__")
-    except OSError as error:
-        raise Setup("missing_file", f"{error.filename} is gone or cannot be read ({error.strerror}): load it again") from error
-    return states.union(*map(fingerprint, source.members))
-
-
-def _state(file: Path) -> tuple[int, int, int]:
-    found = file.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _unloaded(name: str, version: str, reason: str) -> IndexEntry:
-    return IndexEntry(name, version, State.UNAVAILABLE, reason)
+            await change.commit()
 
 
 def _unknown(name: str) -> Missing:

@@ -1,14 +1,18 @@
 """The parameters of an infer request: what is known is checked, what is not known is left alone.
 
-``priority`` and ``sequence_*`` are taken from clients that send them and have no effect: no model here keeps state.
+``sequence_*`` are taken from clients that send them and have no effect: no model here keeps state.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from foretell.errors import Invalid
+from foretell.request import LOW, NORMAL
 
 _MOST = 2**64 - 1
+_SERVERS_OWN = frozenset(
+    ("priority", "timeout", "sequence_id", "sequence_start", "sequence_end", "binary_data_output", "binary_data_size")
+)
 
 
 def read_parameters(parameters: Mapping[str, Any], total_s: float) -> float:
@@ -23,6 +27,20 @@ def read_parameters(parameters: Mapping[str, Any], total_s: float) -> float:
     timeout = parameters.get("timeout", 0)
     _check_count(timeout, "timeout", "a whole number of microseconds")
     return min(timeout, 2**63) / 1e6 if timeout else total_s
+
+
+def read_priority(parameters: Mapping[str, object]) -> int:
+    """The protocol's ``priority``: 0 is the usual one, 1 the highest, and what is lower than there are levels is the lowest.
+
+    https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_schedule_policy.md
+    """
+    priority = parameters.get("priority")
+    return min(priority, LOW) if type(priority) is int and priority > 0 else NORMAL
+
+
+def model_parameters(parameters: Mapping[str, object]) -> Mapping[str, object] | None:
+    """Those that are not the server's own: only requests that are equal in them share a call of the model."""
+    return {name: value for name, value in parameters.items() if name not in _SERVERS_OWN} or None
 
 
 def read_flag(parameters: Mapping[str, Any], name: str) -> bool | None:

@@ -1,10 +1,13 @@
 """The log: one line a record on standard error, in which nothing that a client sent can start a line or steer a terminal."""
 
 import logging
+import math
 import re
 import sys
 import time
 from typing import TextIO
+
+import orjson
 
 from foretell.settings import LogSettings
 
@@ -25,35 +28,80 @@ def escape(text: str, most_chars: int | None = None) -> str:
     return _STEERING.sub(_write_out, text)
 
 
-def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
-    """Send everything logged under ``foretell`` to ``stream`` (standard error), from ``settings.level`` up."""
+def configure(settings: LogSettings, stream: TextIO | None = None, *, worker: int | None = None) -> None:
+    """Send everything logged under ``foretell`` to ``stream`` (standard error), from ``settings.level`` up.
+
+    ``worker`` is the number of the worker process that this is, and stands in every line.
+    """
     logger = logging.getLogger("foretell")
     for old in list(logger.handlers):
         logger.removeHandler(old)
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter({"text": LineFormatter, "json": JsonFormatter}[settings.format](worker))
     logger.addHandler(handler)
     logger.setLevel(settings.level.upper())
     logger.propagate = False
 
 
 class LineFormatter(logging.Formatter):
-    """``2026-01-31T12:00:00.123Z warning [model=digits request_id=7] message``.
+    """``2026-01-31T12:00:00.123Z warning [worker=1 model=digits request_id=7] message``.
 
-    Fields are the record's ``extra``; they stand before the message, so that a message cannot pretend to be one.
-    A traceback follows on lines of its own that start with ``    | ``.
+    Fields are the worker and the record's ``extra``, but for those that are None; they stand before the message, so that a
+    message cannot pretend to be one. A traceback follows on lines of its own that start with ``    | ``.
     """
 
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self.worker = worker
+
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(_show_field(name, value) for name, value in vars(record).items() if name not in _STANDARD)
+        fields = " ".join(_show_field(name, value) for name, value in _fields(record, self.worker).items())
         message = escape(record.getMessage(), _MOST_CHARS["message"])
         line = f"{_show_time(record.created)} {record.levelname.lower()} " + (f"[{fields}] " if fields else "") + message
-        return "\n".join([line, *self._trace_lines(record)])
+        return "\n".join([line, *("    | " + each for each in _trace_lines(self, record))])
 
-    def _trace_lines(self, record: logging.LogRecord) -> list[str]:
-        if not record.exc_info or record.exc_info[0] is None:
-            return []
-        return ["    | " + escape(line, _MOST_CHARS["message"]) for line in self.formatException(record.exc_info).splitlines()]
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object: ``time``, ``level``, ``logger``, ``message``, the fields, and ``traceback`` as a list of lines.
+
+    What a client could have sent is escaped as in lines for people, so that it is harmless also where a value is printed.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self.worker = worker
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": _show_time(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": escape(record.getMessage(), _MOST_CHARS["message"]),
+        }
+        for name, value in _fields(record, self.worker).items():
+            entry.setdefault(name, _plain(value))
+        lines = _trace_lines(self, record)
+        return orjson.dumps(entry | {"traceback": lines} if lines else entry).decode()
+
+
+def _fields(record: logging.LogRecord, worker: int | None) -> dict[str, object]:
+    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}
+    return extra if worker is None else {"worker": worker, **extra}
+
+
+def _plain(value: object) -> bool | int | float | str:
+    """A field's value as JSON has it: what is no number is its text, escaped."""
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**53):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return escape(str(value), _MOST_CHARS["field"])
+
+
+def _trace_lines(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
+    if not record.exc_info or record.exc_info[0] is None:
+        return []
+    return [escape(line, _MOST_CHARS["message"]) for line in formatter.formatException(record.exc_info).splitlines()]
 
 
 def _show_time(seconds: float) -> str:

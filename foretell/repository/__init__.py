@@ -1,22 +1,25 @@
 """Models on disk: which of them some paths name, and each as a pipeline."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
-from foretell.backends import SUFFIXES, Backend, ModelOptions, load_backend
+from foretell.backends import SUFFIXES, Backend, ModelOptions, load_backend, recognize, unrecognized
 from foretell.backends.python import adapt, load_attribute
 from foretell.errors import Setup
 from foretell.pipeline import Pipeline
 from foretell.repository.model_folder import (
-    MODEL_SUFFIXES,
     Found,
     ModelSource,
     is_attribute,
+    is_empty,
+    is_ignored,
     is_model_folder,
     read_model_folder,
+    verify_model,
 )
 from foretell.repository.pipeline_file import FILE_NAME, build_steps
 from foretell.repository.tfs_config import SUFFIX, TfsModel, read_tfs_config
@@ -32,7 +35,7 @@ class Repository:
     A path is a model file, ``app.py:attribute``, a model folder, a repository, or a models.config of TensorFlow Serving. A
     folder is a *model folder* if it holds a pipeline.toml, a config.pbtxt, a model file, or a folder whose name is a version
     (ASCII digits, no leading zero); the model is named after the folder. Any other folder is a *repository*: each folder in it
-    must be a model folder; hidden files, ``_``-folders and plain files are passed over. ``name`` renames the only model.
+    must be a model folder; plain files, and what ``is_ignored``, are passed over. ``name`` renames the only model.
     """
 
     def __init__(self, paths: Iterable[str | Path], name: str | None = None) -> None:
@@ -47,17 +50,27 @@ class Repository:
         if len(found) != 1:
             text = f"the name {self.name!r} is for one model, but the paths name {len(found)}: leave it out"
             raise Setup("wrong_name", text)
-        sources = tuple(replace(source, name=self.name) for source in found[0].sources)
-        return [_checked_name(replace(found[0], name=self.name, sources=sources))]
+        return [_checked_name(_renamed(found[0], self.name))]
 
-    def find(self, name: str) -> Found | None:
-        """What is there now of one model; None if there is none of that name. Raises Setup for what is wrong with it."""
-        found = [each for each in self.scan() if each.name == name]
-        return _all_good(found)[0] if found else None
+    def find(
+        self, name: str, only: Collection[str] | None = None, spoilt: Mapping[str, str] = MappingProxyType({})
+    ) -> Found | None:
+        """What is there now of one model; None if there is none of that name.
+
+        ``only`` are the versions to serve whatever its policy says; ``spoilt`` are those to pass over, and why.
+        Raises Setup for what is wrong with it.
+        """
+        matching = [each for each in self.scan() if each.name == name]
+        if not matching:
+            return None
+        (found,) = check_found(matching)
+        if found.folder is None or not (only or spoilt):
+            return found
+        return _renamed(read_model_folder(found.folder, found.versions, only=only, spoilt=spoilt), name)
 
     def models(self) -> list[Found]:
-        """Every model. Raises Setup for the first that is wrong: see ``find_models``."""
-        return _all_good(self.scan())
+        """Every model, but those that are not all there yet. Raises Setup for the first that is wrong: see ``find_models``."""
+        return check_found([found for found in self.scan() if not found.is_coming])
 
 
 def find_models(paths: Iterable[str | Path], name: str | None = None) -> list[ModelSource]:
@@ -75,6 +88,7 @@ def open_pipeline(path: str | Path | ModelSource, *, model_options: ModelOptions
     What its pipeline.toml says wins over ``model_options``. Raises Setup, naming the file at fault and the cure.
     """
     source = path if isinstance(path, ModelSource) else _only(path)
+    verify_model(source)
     before = build_steps(source.config.preprocess, "preprocess", source.folder)
     after = build_steps(source.config.postprocess, "postprocess", source.folder)
     labels = read_labels(source)
@@ -88,11 +102,16 @@ def open_pipeline(path: str | Path | ModelSource, *, model_options: ModelOptions
         raise Setup(error.code, f"{source.folder / FILE_NAME}: {error.message}", **error.details) from error
 
 
+def incomplete(found: Found) -> Setup:
+    """The refusal of a model none of whose versions is complete."""
+    return Setup("incomplete", f"{found.folder} has no version that is whole: {'; '.join(found.passed_over.values())}")
+
+
 def _load(source: ModelSource, given: ModelOptions) -> Backend | Pipeline:
     options = source.config.options_over(given)
     if source.triton is not None:
         return load_triton(source, source.triton, given)
-    if not is_attribute(source.path):
+    if not is_attribute(source.path) or options.isolated:
         return load_backend(source.path, options, source.config.model.backend)
     found = load_attribute(source.path)
     if not isinstance(found, Pipeline):
@@ -105,17 +124,18 @@ def _load(source: ModelSource, given: ModelOptions) -> Backend | Pipeline:
 def _found(text: str) -> list[Found]:
     """The models at one path. What is wrong with the path itself is the error of a model named after it."""
     path = Path(text.rpartition(":")[0] if is_attribute(text) else text)
-    return _or_error(path.stem if path.suffix in {*SUFFIXES, SUFFIX} else path.name, lambda: _at(text))
+    name = path.stem if path.suffix in {*SUFFIXES, SUFFIX} else path.name
+    return _or_error(name, lambda: _at(text), is_path=True)
 
 
-def _or_error(name: str, read: Callable[[], list[Found]]) -> list[Found]:
+def _or_error(name: str, read: Callable[[], list[Found]], *, is_path: bool = False) -> list[Found]:
     try:
         return read()
     except Setup as error:
-        return [Found(name, error=error)]
+        return [Found(name, error=error, is_path=is_path)]
     except OSError as error:
         text = f"{error.filename} cannot be read ({error.strerror}): correct its name or permissions"
-        return [Found(name, error=Setup("missing_file", text))]
+        return [Found(name, error=Setup("missing_file", text), is_path=is_path)]
 
 
 def _at(text: str) -> list[Found]:
@@ -143,12 +163,10 @@ def _code(text: str) -> Found:
 
 
 def _file(path: Path) -> Found:
-    suffix = path.suffix.lower()
-    if suffix == ".py":
+    if path.suffix.lower() == ".py":
         raise Setup("unknown_format", f"{path} is code, not a model: name what to serve in it, as {path}:pipeline")
-    if suffix not in SUFFIXES:
-        known = ", ".join(sorted(MODEL_SUFFIXES))
-        raise Setup("unknown_format", f"{path} is not a model that can be loaded: its suffix is {suffix!r}, known are {known}")
+    if recognize(path) is None:
+        raise unrecognized(path)
     return Found(path.stem, (ModelSource(path.stem, "1", str(path), path.parent),))
 
 
@@ -156,13 +174,16 @@ def _tfs(model: TfsModel, file: Path) -> list[Found]:
     """One model of a models.config, under the name that it has there."""
     if not model.folder.is_dir():
         raise Setup("missing_file", f"{file}: base_path of {model.name!r} is {model.folder}, which is not a folder")
-    found = read_model_folder(model.folder, model.versions)
-    return [replace(found, name=model.name, sources=tuple(replace(source, name=model.name) for source in found.sources))]
+    return [_renamed(read_model_folder(model.folder, model.versions, config_file=file), model.name)]
+
+
+def _renamed(found: Found, name: str) -> Found:
+    return replace(found, name=name, sources=tuple(replace(source, name=name) for source in found.sources))
 
 
 def _members_of(folder: Path) -> list[Found]:
     """The models of a repository."""
-    members = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith((".", "_")))
+    members = sorted(each for each in folder.iterdir() if each.is_dir() and not is_ignored(each.name))
     if not members:
         raise Setup("unknown_format", f"{folder} holds no models: put them in it as <name>/<version>/model.onnx")
     return [found for member in members for found in _or_error(member.name, partial(_member_of, member, folder))]
@@ -170,6 +191,8 @@ def _members_of(folder: Path) -> list[Found]:
 
 def _member_of(member: Path, folder: Path) -> list[Found]:
     check_inside(member, folder)
+    if is_empty(member):
+        raise Setup("incomplete", f"{member} is empty: put a model in it, as 1/model.onnx")
     if not is_model_folder(member):
         raise Setup("unknown_format", f"{member} holds no model: put model.onnx in it, or move it out of {folder}")
     return [read_model_folder(member)]
@@ -178,24 +201,24 @@ def _member_of(member: Path, folder: Path) -> list[Found]:
 def _checked_name(found: Found) -> Found:
     if found.error is not None or _NAME.fullmatch(found.name):
         return found
+    place = found.sources[0].path if found.sources else found.folder
     text = (
-        f"{found.name!r} ({found.sources[0].path}) cannot be a model's name: use up to 128 letters, digits and . _ -, "
+        f"{found.name!r} ({place}) cannot be a model's name: use up to 128 letters, digits and . _ -, "
         "the first a letter or digit; rename it or pass --name"
     )
     return replace(found, error=Setup("wrong_name", text), sources=())
 
 
-def _all_good(found: Sequence[Found]) -> list[Found]:
-    """Raises the first error, or Setup ``wrong_name`` when two models have one name."""
-    seen: dict[str, ModelSource] = {}
+def check_found(found: Sequence[Found]) -> list[Found]:
+    """What was found, if it is all good. Raises the first error, or Setup ``wrong_name`` when two models have one name."""
+    seen: dict[str, str] = {}
     for each in found:
         if each.error is not None:
             raise each.error
-        first = each.sources[0]
+        place = each.sources[0].path if each.sources else str(each.folder)
         if each.name in seen:
-            text = f"{seen[each.name].path} and {first.path} are both named {each.name!r}: rename one"
-            raise Setup("wrong_name", text)
-        seen[each.name] = first
+            raise Setup("wrong_name", f"{seen[each.name]} and {place} are both named {each.name!r}: rename one")
+        seen[each.name] = place
     return list(found)
 
 
@@ -203,4 +226,6 @@ def _only(path: str | Path) -> ModelSource:
     found = Repository([path]).models()
     if len(found) != 1:
         raise Setup("unknown_format", f"{path} holds {len(found)} models: name one of {', '.join(each.name for each in found)}")
+    if not found[0].sources:
+        raise incomplete(found[0])
     return found[0].sources[-1]

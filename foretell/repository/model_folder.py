@@ -1,21 +1,23 @@
 """One model's folder: its configuration, in our form or Triton's, and the file of each version that is to be served."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
-from foretell.backends import SUFFIXES
+from foretell.backends import BEGINNINGS, recognize
 from foretell.errors import Setup
+from foretell.repository.checksums import SUMS_FILE, find_missing, verify
 from foretell.repository.pipeline_file import FILE_NAME, ModelTable, PipelineFile, read_pipeline_file
 from foretell.repository.triton_config import FILE_NAME as TRITON_FILE
 from foretell.repository.triton_config import MOST_STEPS, TritonConfig, TritonStep, read_triton_config
 from foretell.repository.versions import VersionsTable, is_version
 from foretell.storage import check_inside
 
-MODEL_SUFFIXES = frozenset(SUFFIXES) - {".py"}  # code is served only when it is named
 SAVED_MODEL = "saved_model.pb"
+UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".download", ".swp", ".bak", "~")
 MOST_DEPTH = 16
 
 
@@ -34,30 +36,69 @@ class ModelSource:
     config: PipelineFile = field(default_factory=PipelineFile)
     triton: TritonConfig | None = None
     members: tuple["ModelSource", ...] = ()
+    in_folder: bool = False  # whether ``folder`` is the model's own, rather than one in which its file happens to lie
 
 
 @dataclass(frozen=True)
 class Found:
-    """One model as the disk has it: the versions to serve, oldest first, and why others are not; or what is wrong with it."""
+    """One model as the disk has it: the versions to serve, oldest first, and why others are not; or what is wrong with it.
+
+    ``incomplete`` are those of the others whose files are still being written. ``folder`` is the model's own, if it has one,
+    and ``versions`` what another file than its own says of them. ``is_path``: the error is that of a path, not of one model.
+    """
 
     name: str
     sources: tuple[ModelSource, ...] = ()
     passed_over: Mapping[str, str] = field(default_factory=dict)
     error: Setup | None = None
+    incomplete: frozenset[str] = frozenset()
+    folder: Path | None = None
+    versions: VersionsTable | None = None
+    is_path: bool = False
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether what is wrong is no more than that it is not all there yet."""
+        return self.error is not None and self.error.code == "incomplete"
 
 
 def is_model_folder(folder: Path) -> bool:
     """Whether a folder holds a configuration, a model file or a version: else it is a repository, or nothing."""
     if any((folder / name).exists() for name in (FILE_NAME, TRITON_FILE, SAVED_MODEL)):
         return True
-    return any(is_version(each.name) if each.is_dir() else each.suffix.lower() in MODEL_SUFFIXES for each in folder.iterdir())
+    files = folder.iterdir()
+    return recognize(folder) is not None or any(is_version(each.name) if each.is_dir() else _is_model(each) for each in files)
 
 
-def read_model_folder(folder: Path, versions: VersionsTable | None = None, above: tuple[str, ...] = ()) -> Found:
-    """The model in a folder; nothing is loaded. ``versions`` wins over what its configuration says of them.
+def is_ignored(name: str) -> bool:
+    """Whether a folder of this name in a repository is as if it were not there: hidden, private or still being copied."""
+    return name.startswith("_") or name == "lost+found" or is_unfinished(name)
 
-    ``above`` are the ensembles that led here. Raises Setup: ``missing_file``, ``unknown_format``, ``outside_folder``,
-    ``broken_pipeline``, ``broken_config``, ``unsupported_config`` or ``wrong_setting``.
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file or folder of this name is hidden or still being copied."""
+    return name.startswith(".") or name.lower().endswith(UNFINISHED)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing has been put into a folder yet."""
+    return all(is_unfinished(each.name) for each in folder.iterdir())
+
+
+def read_model_folder(
+    folder: Path,
+    versions: VersionsTable | None = None,
+    above: tuple[str, ...] = (),
+    *,
+    only: Collection[str] | None = None,
+    spoilt: Mapping[str, str] = MappingProxyType({}),
+    config_file: Path | None = None,
+) -> Found:
+    """The model in a folder; nothing is loaded. ``versions``, of ``config_file``, win over what its configuration says of them.
+
+    ``only`` are the versions to serve whatever the policy says, ``spoilt`` those that are as incomplete, and why, and ``above``
+    the ensembles that led here. Raises Setup: ``missing_file``, ``unknown_format``, ``outside_folder``, ``broken_pipeline``,
+    ``broken_config``, ``unsupported_config``, ``wrong_setting`` or ``wrong_checksum``.
     """
     name = folder.resolve().name
     triton = read_triton_config(folder)
@@ -65,21 +106,69 @@ def read_model_folder(folder: Path, versions: VersionsTable | None = None, above
     if versions is not None:
         config = msgspec.structs.replace(config, versions=versions)
     there = [each.name for each in folder.iterdir() if each.is_dir() and is_version(each.name)]
-    chosen = config.versions.choose(there or ["1"], folder / (FILE_NAME if triton is None else TRITON_FILE))
+    incomplete = {**_incomplete(folder, there, config.versions, holds_models=not (triton and triton.steps)), **spoilt}
+    complete = [each for each in there or ["1"] if each not in incomplete]
+    if not complete:
+        return Found(name, (), incomplete, incomplete=frozenset(incomplete), folder=folder, versions=versions)
+    table = config.versions if only is None else config.versions.restricted(only)
+    chosen = table.choose(complete, config_file or folder / (FILE_NAME if triton is None else TRITON_FILE), incomplete)
+    config = msgspec.structs.replace(config, versions=table)
     members = _members(folder, triton.steps, (*above, name)) if triton else ()
     sources = []
     for version in chosen:
         place = folder / version if there else folder
         check_inside(place, folder)
         path = str(folder / TRITON_FILE) if members else _path(place, folder, config, triton)
-        sources.append(ModelSource(name, version, path, folder, config, triton, members))
-    passed_over = dict.fromkeys(sorted(set(there) - set(chosen), key=int), "the version policy leaves it out")
-    return Found(name, tuple(sources), passed_over)
+        sources.append(ModelSource(name, version, path, folder, config, triton, members, in_folder=True))
+    left_out = dict.fromkeys(sorted(set(complete) - set(chosen), key=int), "the version policy leaves it out")
+    return Found(name, tuple(sources), left_out | incomplete, None, frozenset(incomplete), folder, versions)
+
+
+def verify_model(source: ModelSource) -> bool:
+    """Compare a version's files, and those of its model's folder, with their SHA256SUMS; False where there is none.
+
+    Raises Setup: ``incomplete``, ``wrong_checksum`` or ``outside_folder``.
+    """
+    if not source.in_folder:
+        return False
+    place = source.folder / source.version
+    return any(
+        [verify(source.folder, holds_versions=True), place.is_dir() and verify(place), *map(verify_model, source.members)]
+    )
+
+
+def has_sums(source: ModelSource) -> bool:
+    """Whether there is a SHA256SUMS that ``verify_model`` compares."""
+    place = source.folder / source.version
+    own = source.in_folder and any((each / SUMS_FILE).is_file() for each in (source.folder, place))
+    return own or any(map(has_sums, source.members))
 
 
 def is_attribute(text: str) -> bool:
     """``app.py:attribute``."""
     return ".py:" in text
+
+
+def _incomplete(folder: Path, there: Sequence[str], versions: VersionsTable, *, holds_models: bool) -> dict[str, str]:
+    """The versions whose files are not all there yet, and what they lack."""
+    lacks = find_missing(folder)
+    if lacks is not None:
+        return dict.fromkeys(there or ["1"], lacks)
+    found = {version: _lacks(folder / version, versions) for version in there}
+    if holds_models:
+        found |= {version: "incomplete: it is empty" for version in there if is_empty(folder / version)}
+    return {version: reason for version, reason in found.items() if reason is not None}
+
+
+def _lacks(place: Path, versions: VersionsTable) -> str | None:
+    if versions.checksums and not (place / SUMS_FILE).is_file():
+        return f"incomplete: it has no {SUMS_FILE} yet, which [versions] checksums asks for"
+    return find_missing(place)
+
+
+def _is_model(file: Path) -> bool:
+    """Whether a file would be served where none is named: code never is."""
+    return not file.name.startswith(".") and file.suffix.lower() != ".py" and recognize(file) is not None
 
 
 def _configuration(folder: Path, triton: TritonConfig | None) -> PipelineFile:
@@ -143,7 +232,9 @@ def _path(place: Path, folder: Path, config: PipelineFile, triton: TritonConfig 
         )
     if triton:
         return _triton_file(place, folder, triton)
-    return _named_file(place, config.model.file, folder) if config.model.file else _model_file(place, folder)
+    if config.model.file:
+        return _named_file(place, config.model.file, folder)
+    return str(place) if config.model.backend in (None, recognize(place)) and recognize(place) else _model_file(place, folder)
 
 
 def _triton_file(place: Path, folder: Path, triton: TritonConfig) -> str:
@@ -168,10 +259,15 @@ def _named_file(place: Path, file: str, folder: Path) -> str:
 
 def _model_file(place: Path, folder: Path) -> str:
     """The only model file of a folder, or the one that is named ``model``."""
-    files = sorted(each for each in place.iterdir() if each.is_file() and each.suffix.lower() in MODEL_SUFFIXES)
+    files = sorted(each for each in place.iterdir() if each.is_file() and _is_model(each))
     chosen = files if len(files) == 1 else [each for each in files if each.stem == "model"]
     if len(chosen) != 1:
-        held = f"several models ({', '.join(each.name for each in files)})" if files else "no model file"
+        held = f"several models ({', '.join(each.name for each in files)})" if files else _no_model(place)
         raise Setup("unknown_format", f'{place} holds {held}: name one in {folder / FILE_NAME}, as [model] file = "model.onnx"')
     check_inside(chosen[0], folder)
     return str(chosen[0])
+
+
+def _no_model(place: Path) -> str:
+    unlike = sorted(each.name for each in place.iterdir() if each.suffix.lower() in BEGINNINGS)
+    return f"no model file (nor is {' or '.join(unlike[:3])} one, by its first bytes)" if unlike else "no model file"

@@ -21,7 +21,10 @@ MOST_BYTES = 128 * 2**10  # long lists belong into files of their own: `labels =
 
 
 class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[model]``: what stays None or empty is left to the defaults. ``file`` is relative to the model's version folder."""
+    """``[model]``: what stays None or empty is left to the defaults. ``file`` is relative to the model's version folder.
+
+    ``pin``: whether the model stays loaded when memory is short.
+    """
 
     file: str | None = None
     backend: str | None = None
@@ -29,6 +32,8 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     rows: bool | None = None
     threads: int | None = None
     native: bool | None = None
+    providers: tuple[str, ...] | None = None
+    pin: bool = False
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -42,9 +47,15 @@ class PipelineFile(msgspec.Struct, frozen=True, kw_only=True):
     postprocess: list[dict[str, Any]] = msgspec.field(default_factory=list)
     engine: dict[str, Any] = msgspec.field(default_factory=dict)
 
+    @property
+    def engine_part(self) -> "PipelineFile":
+        """It without all that may change while the engines that were made from it go on."""
+        model = msgspec.structs.replace(self.model, pin=False)
+        return msgspec.structs.replace(self, model=model, versions=VersionsTable(), description="")
+
     def options_over(self, given: ModelOptions) -> ModelOptions:
         """The options of the file, and for what it leaves out those that were ``given``."""
-        said = {name: getattr(self.model, name) for name in ("trust", "rows", "threads", "native")}
+        said = {name: getattr(self.model, name) for name in ("trust", "rows", "threads", "native", "providers")}
         chosen = {name: value for name, value in said.items() if value is not None}
         return replace(given, **chosen, options={**given.options, **self.model.options})
 

@@ -29,6 +29,7 @@ class DeclaredModel:
         self.signature = signature
         self.thread_safe = is_thread_safe(model)
         self.facts = describe(model)
+        self.parts = (model,)
         self._model = model
         self._taken = taken
         self._given = given

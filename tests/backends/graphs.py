@@ -52,3 +52,31 @@ def linear(rows: int | str | None = "n", *, features: int = 4, classes: int = 3)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Softmax", ["z"], ["y"], axis=-1)]
     stored = [numpy_helper.from_array(weights, "w")]
     return build(nodes, [tensor("x", [rows, features])], [tensor("y", [rows, classes])], stored)
+
+
+def dynamically_quantized(*, features: int = 8, classes: int = 3) -> Any:
+    """A linear layer whose inputs are quantized as they come, all rows of a batch with one scale."""
+    weights = np.random.default_rng(1).integers(-127, 128, (features, classes)).astype(np.int8)
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["quantized", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["quantized", "w", "zero"], ["whole"]),
+        helper.make_node("Cast", ["whole"], ["z"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["z", "scale"], ["y"]),
+    ]
+    stored = [numpy_helper.from_array(weights, "w")]
+    return build(nodes, [tensor("x", ["n", features])], [tensor("y", ["n", classes])], stored)
+
+
+def convolution(rows: str = "n", height: int | str = "h", width: int | str = "w") -> Any:
+    """Two layers over images of any size, and their mean: activations much larger than weights."""
+    numbers = np.random.default_rng(1)
+    first, second = (numbers.normal(0, 0.1, shape).astype(np.float32) for shape in ((16, 3, 3, 3), (16, 16, 3, 3)))
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "second"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["c"], ["d"]),
+        helper.make_node("Flatten", ["d"], ["y"]),
+    ]
+    stored = [numpy_helper.from_array(first, "first"), numpy_helper.from_array(second, "second")]
+    return build(nodes, [tensor("x", [rows, 3, height, width])], [tensor("y", [rows, 16])], stored)

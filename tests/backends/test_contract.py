@@ -32,7 +32,7 @@ def model(inputs):
     mean = inputs["features"].mean(axis=1)
     return {"label": (mean > 60).astype(np.int64), "mean": mean}
 """
-KINDS = ["onnx", "onnx-fixed", "sklearn", "sklearn-native", "python"]
+KINDS = ["onnx", "onnx-fixed", "sklearn", "sklearn-native", "python", "onnx-isolated", "python-isolated"]
 EXTRAS = {"onnxruntime": "onnx", "sklearn": "sklearn", "skl2onnx": "sklearn", "joblib": "sklearn", "onnx": "sklearn"}
 
 
@@ -56,8 +56,8 @@ def load(kind: str, folder: Path) -> Backend:
         "sklearn": folder / "cancer.joblib",
         "sklearn-native": folder / "cancer.joblib",
         "python": f"{folder / 'app.py'}:model",
-    }[kind]
-    return load_backend(source, ModelOptions(trust=True, native=kind.endswith("native")))
+    }[kind.removesuffix("-isolated")]
+    return load_backend(source, ModelOptions(trust=True, native=kind.endswith("native"), isolated=kind.endswith("isolated")))
 
 
 @pytest.fixture(params=KINDS)

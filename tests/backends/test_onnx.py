@@ -9,9 +9,19 @@ from onnx import TensorProto, helper, numpy_helper
 
 from foretell.backends import ModelOptions, describe, load_backend
 from foretell.errors import Invalid, Setup, Unavailable
+from foretell.memory import resident_bytes, trim
 from foretell.pipeline import Pipeline
 from foretell.tensors import Array, Arrays, Datatype
-from tests.backends.graphs import BY_DATATYPE, build, identity, linear, save, tensor
+from tests.backends.graphs import (
+    BY_DATATYPE,
+    build,
+    convolution,
+    dynamically_quantized,
+    identity,
+    linear,
+    save,
+    tensor,
+)
 
 SAMPLES: dict[str, list[Any]] = {
     "BOOL": [True, False, True],
@@ -194,3 +204,38 @@ def test_threads_may_be_all_of_them() -> None:
     given = {"x": np.ones((2, 4), np.float32)}
     answer = forward(linear(), given, ModelOptions(threads=0))["y"]
     np.testing.assert_allclose(floats(answer), floats(forward(linear(), given)["y"]), rtol=1e-6)
+
+
+def test_a_provider_that_is_asked_for_and_there_is_used_and_named() -> None:
+    backend = load_backend(linear().SerializeToString(), ModelOptions(providers=("CPUExecutionProvider",)))
+    assert describe(backend)["provider"] == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize("also", [(), ("CPUExecutionProvider",)])
+def test_a_provider_that_is_not_there_is_a_failed_load_with_no_silent_fallback(also: tuple[str, ...]) -> None:
+    options = ModelOptions(providers=("NoSuchExecutionProvider", *also))
+    with pytest.raises(
+        Setup, match=r"is to run on NoSuchExecutionProvider, but the installed onnxruntime has .*CPU"
+    ) as refusal:
+        load_backend(linear().SerializeToString(), options)
+    assert refusal.value.code == "wrong_provider"
+
+
+def test_dynamic_quantization_is_told() -> None:
+    assert describe(load_backend(dynamically_quantized().SerializeToString()))["quantization"].startswith("dynamic")
+    assert "quantization" not in describe(load_backend(linear().SerializeToString()))
+
+
+def test_memory_does_not_grow_with_every_shape_that_comes() -> None:
+    numbers = np.random.default_rng(0)
+    backend = load_backend(convolution().SerializeToString())
+
+    def forward_many(count: int) -> int:
+        for _ in range(count):
+            rows, height, width = (int(numbers.integers(low, high)) for low, high in ((1, 5), (8, 200), (8, 200)))
+            backend.forward({"x": np.ones((rows, 3, height, width), np.float32)})
+        trim()
+        return resident_bytes()
+
+    warm = forward_many(150)
+    assert forward_many(150) - warm < 16 * 2**20

@@ -17,7 +17,8 @@ import foretell.demo
 from foretell.client import AsyncClient, Client, Options
 from foretell.client.refusals import refusal_of
 from foretell.client.wire import Answer
-from foretell.errors import CODES, Broken, Invalid, Late, Missing, TooLarge
+from foretell.codes import CODES
+from foretell.errors import Broken, Invalid, Late, Missing, TooLarge
 from foretell.tensors import Array, Datatype
 from tests.client.troubled import Connect
 from tests.serving import MODELS, Served, serving

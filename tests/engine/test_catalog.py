@@ -100,3 +100,26 @@ def test_a_watcher_is_told_at_once_and_of_every_change() -> None:
     assert seen == [0, 1, 2, 1, 0]
     with pytest.raises(Missing):
         catalog.find("m")
+
+
+def test_who_knows_says_why_a_model_is_not_here_and_is_told_when_it_is_to_answer() -> None:
+    catalog, called = Catalog(), list[str]()
+    catalog.absent = lambda name: Unavailable("not_ready", "it is on its way") if name == "m" else None
+    catalog.wanted = called.append
+    with pytest.raises(Unavailable, match="on its way"):
+        catalog.find("m")
+    with pytest.raises(Missing, match="there is no model 'other' here"):
+        catalog.find("other")
+    catalog.call("m")
+    catalog.add(engine_of("1"))
+    catalog.call("m")
+    assert called == ["m"]
+
+
+def test_an_engine_that_is_not_ready_can_be_taken_out() -> None:
+    catalog = Catalog()
+    engine = engine_of("1", ready=False)
+    catalog.add(engine)
+    assert catalog.remove("m", "1") is engine
+    with pytest.raises(Missing):
+        catalog.remove("m", "1")

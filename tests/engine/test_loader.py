@@ -3,90 +3,15 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from foretell.engine.catalog import Catalog
-from foretell.engine.engine import Engine
-from foretell.engine.loader import IndexEntry, Loader, State
+from foretell.engine.states import IndexEntry, State
 from foretell.errors import Busy, Missing, Setup
-from foretell.repository import Repository
 from foretell.request import Request
-from foretell.settings import Settings
-from foretell.tensors import Arrays
-from foretell.testing import HeldPlace
 from tests.backends.graphs import identity, linear, save
-
-CODE = """
-import foretell
-from foretell.testing import FakeBackend
-
-class Model(FakeBackend):
-    def __init__(self):
-        super().__init__(lambda arrays: {"y": arrays["x"] * FACTOR})
-"""
-X: Arrays = {"x": np.ones((1, 2), np.float32)}
-
-
-def code(repository: Path, name: str, factor: int | str = 1, version: str = "1") -> Path:
-    """A model in code, which multiplies: ``factor`` that is no number is a mistake when it is loaded."""
-    folder = repository / name / version
-    folder.mkdir(parents=True, exist_ok=True)
-    new = folder / "new.txt"
-    new.write_text(CODE.replace("FACTOR", str(factor)) + ("" if isinstance(factor, int) else f"\n{factor}\n"))
-    os.replace(new, folder / "app.py")
-    config = repository / name / "pipeline.toml"
-    if not config.exists():
-        config.write_text('[model]\nfile = "app.py:Model"\n[versions]\npolicy = "all"\n')
-    return repository / name
-
-
-def configure(folder: Path, versions: str) -> None:
-    (folder / "pipeline.toml").write_text(f'[model]\nfile = "app.py:Model"\n[versions]\n{versions}\n')
-
-
-class World:
-    """A loader that was started on a repository."""
-
-    def __init__(self, repository: Path) -> None:
-        self.catalog = Catalog()
-        self.loader = Loader(self.catalog, Settings())
-        self.repository = Repository([repository])
-
-    async def ask(self, name: str = "m", **which: str) -> float:
-        answer = await self.catalog.find(name, **which).infer(Request(X, time.monotonic() + 10))
-        return float(answer["y"].flat[0])
-
-    @property
-    def states(self) -> dict[str, str]:
-        return {f"{entry.name}/{entry.version}": str(entry.state) for entry in self.loader.index()}
-
-    def reason(self, name: str = "m", version: str = "1") -> str:
-        (entry,) = [entry for entry in self.loader.index() if (entry.name, entry.version) == (name, version)]
-        return entry.reason
-
-
-def run(repository: Path, story: Callable[[World], Coroutine[Any, Any, None]]) -> None:
-    async def whole() -> None:
-        world = World(repository)
-        await world.loader.start(world.repository)
-        try:
-            await story(world)
-        finally:
-            await world.loader.close()
-
-    asyncio.run(whole())
-
-
-def hold(engine: Engine) -> HeldPlace:
-    """Have the engine's forwards wait until they are released."""
-    place = HeldPlace()
-    engine.batcher.place = place
-    return place
+from tests.engine.models import World, X, code, configure, hold, run, until
 
 
 def test_every_version_that_is_chosen_is_served_and_the_others_say_why(tmp_path: Path) -> None:
@@ -166,7 +91,7 @@ def test_a_real_model_that_came_later_is_loaded_beside_a_broken_one(tmp_path: Pa
         save(identity(dims=["n", 2]), tmp_path / "real" / "1" / "model.onnx")
         await world.loader.load("real")
         assert await world.ask("real") == 1
-        with pytest.raises(Setup, match="holds no model file"):
+        with pytest.raises(Setup, match="has no version that is whole"):
             await world.loader.load("half")
         assert all(engine.ready for engine in world.catalog)
 
@@ -205,16 +130,16 @@ def test_a_changed_file_takes_over_and_what_ran_is_answered(tmp_path: Path) -> N
         old = world.catalog.find("m")
         held = hold(old)
         asked = [asyncio.ensure_future(world.ask()) for _ in range(3)]
-        await _until(lambda: bool(held.held))
+        await until(lambda: bool(held.held))
         queued = asyncio.ensure_future(world.ask())
         code(tmp_path, "m", 22)
         loading = asyncio.ensure_future(world.loader.load("m"))
-        await _until(lambda: world.catalog.find("m") is not old)
+        await until(lambda: world.catalog.find("m") is not old)
         assert await world.ask() == 22
         assert world.states == {"m/1": "READY"}
         assert not loading.done()
         held.release()
-        await _until(lambda: bool(held.held) or queued.done())
+        await until(lambda: bool(held.held) or queued.done())
         if held.held:
             held.release()
         assert await asyncio.gather(*asked, queued) == [1, 1, 1, 1]
@@ -298,9 +223,9 @@ def test_one_change_of_a_model_runs_at_a_time(tmp_path: Path) -> None:
         engine = world.catalog.find("m")
         held = hold(engine)
         asked = asyncio.ensure_future(engine.infer(Request(X, time.monotonic() + 10)))
-        await _until(lambda: bool(held.held))
+        await until(lambda: bool(held.held))
         unloading = asyncio.ensure_future(world.loader.unload("m"))
-        await _until(lambda: world.states["m/1"] == "UNLOADING")
+        await until(lambda: world.states["m/1"] == "UNLOADING")
         for change in (world.loader.load, world.loader.unload):
             with pytest.raises(Busy) as caught:
                 await change("m")
@@ -319,9 +244,9 @@ def test_a_change_goes_on_when_its_caller_goes_away(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         code(tmp_path, "late", 5)
         caller = asyncio.ensure_future(world.loader.load("late"))
-        await _until(lambda: "late/1" in world.states)
+        await until(lambda: "late/1" in world.states)
         caller.cancel()
-        await _until(lambda: world.states["late/1"] == "READY")
+        await until(lambda: world.states["late/1"] == "READY")
         assert await world.ask("late") == 5
 
     run(tmp_path, story)
@@ -380,10 +305,3 @@ def test_an_ensemble_is_loaded_again_when_a_member_changes(tmp_path: Path) -> No
         assert await world.ask("whole") == 1
 
     run(tmp_path, story)
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn, with its threads, until something is so."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)

@@ -146,7 +146,9 @@ def test_several_versions_are_one_model_that_may_be_renamed(tmp_path: Path) -> N
 def test_what_is_wrong_with_one_model_does_not_hide_another(tmp_path: Path) -> None:
     versions(tmp_path / "good", "1")
     (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "labels.txt").write_text("a")
     (versions(tmp_path / "torn", "1") / "2").mkdir()
+    (tmp_path / "torn" / "2" / "labels.txt").write_text("a")
     repository = Repository([tmp_path, tmp_path / "gone.onnx"])
     assert {found.name: found.error and found.error.code for found in repository.scan()} == {
         **{"good": None, "half": "unknown_format", "torn": "unknown_format"},
@@ -286,7 +288,7 @@ def test_a_mistake_in_pipeline_toml_is_named(text: str, code: str, words: list[s
 
 def test_options_for_a_runtime_that_reads_none_are_refused(folder: Path) -> None:
     write(folder, "[model.options]\nhot = 1\n")
-    refusal(folder, "wrong_setting", "only python and sklearn do: remove hot")
+    refusal(folder, "wrong_setting", ": remove hot")
 
 
 def test_toml_that_is_not_utf8_is_refused(folder: Path) -> None:
@@ -310,12 +312,27 @@ def test_an_empty_folder_says_what_to_put_in_it(tmp_path: Path) -> None:
 def test_a_folder_of_a_repository_without_a_model_is_named(tmp_path: Path) -> None:
     versions(tmp_path / "a", "1")
     (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text("read me")
     refusal(tmp_path, "unknown_format", str(tmp_path / "docs"), "holds no model")
 
 
-def test_a_version_that_is_still_empty_is_named(tmp_path: Path) -> None:
+def test_a_version_without_a_model_is_named(tmp_path: Path) -> None:
     (versions(tmp_path / "a", "1") / "2").mkdir()
+    (tmp_path / "a" / "2" / "labels.txt").write_text("a")
     refusal(tmp_path / "a", "unknown_format", f"{tmp_path / 'a' / '2'} holds no model file")
+
+
+def test_a_folder_that_is_still_empty_is_passed_over(tmp_path: Path) -> None:
+    (versions(tmp_path / "a", "1") / "2").mkdir()
+    (tmp_path / "a" / "2" / ".model.onnx.part").touch()
+    (tmp_path / "b" / "1").mkdir(parents=True)
+    (tmp_path / "c").mkdir()
+    assert [(source.name, source.version) for source in find_models([tmp_path])] == [("a", "1")]
+    a, b, c = Repository([tmp_path]).scan()
+    assert (a.passed_over, b.passed_over) == ({"2": "incomplete: it is empty"}, {"1": "incomplete: it is empty"})
+    assert c.error is not None
+    assert c.error.code == "incomplete"
+    refusal(tmp_path / "b", "incomplete", "has no version that is whole: incomplete: it is empty")
 
 
 def test_several_model_files_need_a_choice(folder: Path) -> None:
@@ -330,10 +347,10 @@ def test_a_repository_is_not_one_pipeline(tmp_path: Path) -> None:
     refusal(tmp_path, "unknown_format", "holds 2 models: name one of a, b")
 
 
-@pytest.mark.parametrize("name", ["model.txt", "model"])
+@pytest.mark.parametrize("name", ["model.zip", "model"])
 def test_a_file_of_no_known_kind_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("x")
-    refusal(tmp_path / name, "unknown_format", "known are .joblib, .onnx, .pickle, .pkl")
+    refusal(tmp_path / name, "unknown_format", "known are ", ".joblib", ".onnx", ".pickle, .pkl")
 
 
 def test_code_without_an_attribute_says_how_to_name_one(tmp_path: Path) -> None:

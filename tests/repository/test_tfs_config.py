@@ -112,3 +112,15 @@ def one(more: str) -> str:
 )
 def test_a_mistake_is_named(text: str, code: str, words: list[str], folder: Path) -> None:
     refusal(write(folder, text), code, *words)
+
+
+def test_a_label_on_a_version_that_is_not_served_is_blamed_on_the_file_that_has_it(folder: Path) -> None:
+    text = (CONFIG % folder).replace("key: 'canary' value: 3", "key: 'canary' value: 2")
+    refusal(write(folder, text), "wrong_setting", "label 'canary' points at version 2", "models.config, versions: ")
+
+
+def test_exact_versions_of_a_config_keep_those_of_its_labels_that_point_at_them(folder: Path) -> None:
+    found = Repository([write(folder, CONFIG % folder)]).find("digits", only=["2", "3"])
+    assert found is not None
+    assert [(source.name, source.version) for source in found.sources] == [("digits", "2"), ("digits", "3")]
+    assert found.sources[0].config.versions.labels == {"canary": 3}

@@ -154,7 +154,6 @@ def test_a_batch_size_for_a_model_without_rows_is_named(tmp_path: Path) -> None:
 
 def test_a_version_without_a_model_is_named_with_what_it_holds(tmp_path: Path) -> None:
     folder = place(tmp_path, "digits", SERVED)
-    refusal(tmp_path, "unknown_format", "holds no model.onnx, but nothing")
     (folder / "1" / "model.plan").touch()
     refusal(tmp_path, "unknown_format", "holds no model.onnx, but model.plan")
 

@@ -7,20 +7,32 @@ from typing import Any
 import grpc
 
 from foretell.engine.catalog import Catalog
-from foretell.engine.loader import Loader
+from foretell.engine.states import Control
 from foretell.errors import Setup
 from foretell.modes.grpc import health, inference, tfserving
+from foretell.modes.grpc.calls import Methods
 from foretell.settings import Settings
 
 
 class GrpcServer:
-    """One gRPC server over a catalog. ``start`` listens, ``stop`` drains, ``wait_stopped`` ends when that is done."""
+    """One gRPC server over a catalog. ``start`` listens, ``stop`` drains, ``wait_stopped`` ends when that is done.
+
+    ``shares_port``: other workers listen on its port too, each for a part of the connections.
+    """
 
     def __init__(
-        self, catalog: Catalog, loader: Loader, statistics: Callable[[str, str], dict[str, Any]], settings: Settings
+        self,
+        catalog: Catalog,
+        loader: Control,
+        statistics: Callable[[str, str], dict[str, Any]],
+        settings: Settings,
+        *,
+        shares_port: bool = False,
     ) -> None:
         self.catalog = catalog
         self.settings = settings
+        self.shares_port = shares_port
+        self.port = 0
         self.draining = False
         self.health = health.HealthService(self.is_ready, (inference.SERVICE, tfserving.SERVICE, health.SERVICE))
         self.inference = inference.InferenceService(catalog, loader, statistics, settings, self.is_ready)
@@ -38,19 +50,20 @@ class GrpcServer:
         return self.catalog.complete and not self.draining and bool(engines) and ready
 
     async def start(self) -> int:
-        """Listen; gives the port. Raises Setup ``wrong_address``."""
+        """Listen, if it does not yet; gives the port. Raises Setup ``wrong_address``."""
+        if self.port:
+            return self.port
         host, port = self.settings.host, self.settings.grpc.port
-        self.server = grpc.aio.server(options=_options(self.settings))
-        for name, methods in self.services.items():
-            self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
+        self.server = grpc.aio.server(options=_options(self.settings, self.shares_port))
+        self.server.add_generic_rpc_handlers((Methods(self.services),))
         try:
-            taken = self.server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            self.port = self.server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError as error:
             text = f"cannot listen on {host} port {port} for gRPC; choose another with --grpc-port or --host"
             raise Setup("wrong_address", text) from error
         await self.server.start()
         self.catalog.watch(self.health.changed)
-        return taken
+        return self.port
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Turn unready, go on accepting for ``grace_s``, then finish what is in flight."""
@@ -69,15 +82,16 @@ class GrpcServer:
         await asyncio.sleep(grace_s)
         self.health.close()
         self.inference.close()
-        await self.server.stop(self.settings.timeouts.shutdown_s)
+        if self.port:
+            await self.server.stop(self.settings.timeouts.shutdown_s)
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def _options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
     most, most_metadata = settings.http.max_request_bytes, settings.http.max_header_bytes
     return [
         ("grpc.max_receive_message_length", min(most, 2**31 - 1)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", most_metadata),
         ("grpc.absolute_max_metadata_size", most_metadata),
-        ("grpc.so_reuseport", 0),  # else a port that is taken would be shared, and half the calls go elsewhere
+        ("grpc.so_reuseport", int(shares_port)),  # else a port that is taken would be shared, and half the calls go elsewhere
     ]

@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 import grpc
 
+from foretell.codes import tell
 from foretell.errors import Broken, ForetellError, Kind
+from foretell.passage import log_fields
+from foretell.request import Marks
 
 log = logging.getLogger("foretell")
 
@@ -19,6 +22,7 @@ STATUS: dict[Kind, grpc.StatusCode] = {
     Kind.WRONG_VERB: grpc.StatusCode.UNIMPLEMENTED,
     Kind.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Kind.HEADERS_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Kind.STALLED: grpc.StatusCode.DEADLINE_EXCEEDED,
     Kind.UNSUPPORTED: grpc.StatusCode.INVALID_ARGUMENT,
     Kind.BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Kind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
@@ -41,13 +45,17 @@ class Refusal(NamedTuple):
     metadata: Metadata
 
 
-def refusal(error: ForetellError, request_id: str | None = None) -> Refusal:
-    """What a client is told of an error; for one of the server's own an id, and the traceback in the log."""
-    sentence = error.told
+def refusal(error: ForetellError, marks: Marks = (), model: str | None = None) -> Refusal:
+    """What a client is told of an error; for one of the server's own an id, and the traceback in the log.
+
+    ``marks`` and ``model`` name the request there.
+    """
+    sentence = tell(error)
     told = [("foretell-code", error.code)]
     if error.kind in (Kind.BROKEN, Kind.SETUP):
         error_id = secrets.token_hex(8)
-        log.error("%s: %s", error.code, error, exc_info=error, extra={"error_id": error_id, "request_id": request_id})
+        named = {"error_id": error_id, "code": error.code, "model": model, **log_fields(marks)}
+        log.error("%s: %s", error.code, error, exc_info=error, extra=named)
         sentence = f"{sentence} (error id {error_id})"
         told.append(("foretell-error-id", error_id))
     retry_after_s = error.details.get("retry_after_s")

@@ -80,7 +80,7 @@ class TensorDoor:
             if name in classes:
                 array = classify(array, classes[name], self.engine.pipeline.labels.get(name, ()), rows=self._rows)
             raw = write_elements(array)
-            parts += (_describe(name, array.dtype, array.shape), _RAW_TAG, _varint(len(raw)), raw)
+            parts += (_describe(name, array.dtype, array.shape, len(raw)), raw)
         return b"".join(parts)
 
     def _read_inputs(self, message: ModelInferRequest) -> dict[str, Array]:
@@ -197,14 +197,20 @@ def _refuse_shared_memory(parameters: Mapping[str, Any], where: str) -> None:
         raise Invalid("unknown_parameter", text, parameter=_SHARED_MEMORY)
 
 
-_RAW_TAG = bytes([ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2])
+_RAW_OUTPUT = bytes([ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2])
+_RAW_INPUT = bytes([ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | 2])
+
+
+def raw_prefix(size: int) -> bytes:
+    """What stands before ``size`` bytes of a request's raw contents."""
+    return _RAW_INPUT + _varint(size)
 
 
 @lru_cache(maxsize=1024)
-def _describe(name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
-    """The part of an answer that says what one output is."""
+def _describe(name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...], size: int) -> bytes:
+    """The part of an answer that says what one output is, up to its ``size`` raw bytes."""
     output = ModelInferResponse.InferOutputTensor(name=name, datatype=str(Datatype.of(dtype)), shape=shape)
-    return ModelInferResponse(outputs=[output]).SerializeToString()
+    return ModelInferResponse(outputs=[output]).SerializeToString() + _RAW_OUTPUT + _varint(size)
 
 
 def _varint(number: int) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from foretell.engine.catalog import Catalog
 from foretell.engine.engine import Engine
 from foretell.errors import ForetellError, Invalid
-from foretell.modes.grpc.calls import Context, parse_guarded, simple, unary
+from foretell.modes.grpc.calls import Context, Metadata, caller_of, key_of, marks_of, parse_guarded, simple, unary
 from foretell.modes.grpc.guard import SMALL_BYTES, Tree
 from foretell.modes.grpc.stubs import tensorflow_pb2 as tf
 from foretell.modes.grpc.stubs import tensorflow_serving_pb2 as messages
@@ -36,6 +36,7 @@ class PredictionService:
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self.catalog = catalog
         self.total_s = settings.timeouts.total_s
+        self.caller_header = settings.http.caller_header.lower()
 
     def methods(self) -> dict[str, Any]:
         """The handler of each method, by name."""
@@ -44,11 +45,12 @@ class PredictionService:
             "GetModelMetadata": simple(messages.GetModelMetadataRequest, self.metadata),
         }
 
-    async def predict(self, body: bytes, context: Context) -> bytes:
+    async def predict(self, body: bytes, context: Context, metadata: Metadata) -> bytes:
         """Predict: the way of one request. Cancelled, it takes its work back."""
         received = time.monotonic()
         message = await parse_guarded(messages.PredictRequest, body, PARTS)
-        engine = self._engine(message.model_spec)
+        self.catalog.call(message.model_spec.name)
+        engine = self._picked(message.model_spec, metadata)
         left_s = context.time_remaining()
         deadline = received + (self.total_s if left_s is None else min(left_s, self.total_s))
         try:
@@ -57,8 +59,10 @@ class PredictionService:
             else:
                 request = _read(message, engine, received, deadline)
         except ForetellError as error:
-            engine.refuse(Request({}, received, mode="grpc"), error)
+            engine.refuse(Request({}, received, mode="grpc", marks=marks_of(metadata)), error)
             raise
+        request.marks = marks_of(metadata)
+        request.caller = caller_of(context, metadata, self.caller_header)
         outputs = await engine.infer(request)
         if sum([array.nbytes for array in outputs.values()]) > SMALL_BYTES:
             return await asyncio.to_thread(_write, engine, request, outputs)
@@ -79,6 +83,10 @@ class PredictionService:
         told = messages.GetModelMetadataResponse(model_spec=_spec(engine))
         told.metadata[_SIGNATURE_DEF].Pack(messages.SignatureDefMap(signature_def={_SIGNATURE: described}))
         return told
+
+    def _picked(self, spec: messages.ModelSpec, metadata: Metadata) -> Engine:
+        traffic = None if spec.HasField("version") or spec.version_label else self.catalog.traffic(spec.name)
+        return self._engine(spec) if traffic is None else self.catalog.pick(spec.name, key_of(metadata, traffic))
 
     def _engine(self, spec: messages.ModelSpec) -> Engine:
         version = str(spec.version.value) if spec.HasField("version") else None
@@ -102,7 +110,7 @@ def _read(message: messages.PredictRequest, engine: Engine, received: float, dea
         text = f"there is no input {unknown[:80]!r}: the model takes {', '.join(known)}"
         raise Invalid("unknown_input", text, input=unknown[:80], expected=sorted(known))
     inputs = {sent: read_tensor(tensor, sent) for sent, tensor in message.inputs.items()}
-    return Request(inputs, received, deadline, None, "grpc", tuple(dict.fromkeys(message.output_filter)))
+    return Request(inputs, received, deadline, None, "grpc", outputs=tuple(dict.fromkeys(message.output_filter)))
 
 
 def _write(engine: Engine, request: Request, outputs: Arrays) -> bytes:

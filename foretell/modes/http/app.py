@@ -2,21 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from foretell.engine.catalog import Catalog
 from foretell.engine.loader import Loader
-from foretell.errors import Cancelled, ForetellError
+from foretell.engine.states import Control
+from foretell.errors import Cancelled, ForetellError, Kind
 from foretell.modes.http.compress import accepted, pack, unpack
-from foretell.modes.http.doors import Door, Doors, Streams, open_doors
+from foretell.modes.http.doors import AnyDoor, Door, Doors, SplitDoor, Streams, open_doors
 from foretell.modes.http.framed import FramedRequest
 from foretell.modes.http.generate import EventStream, GenerateDoor, pieces
-from foretell.modes.http.heads import BINARY, LOOPBACK, PLAIN, Heads, check_body, check_host, too_large
+from foretell.modes.http.heads import BINARY, LOOPBACK, PLAIN, TIMING, Heads, check_body, check_host, find_caller, too_large
 from foretell.modes.http.hosts import HostRoutes
+from foretell.modes.http.known import KnownHeads
 from foretell.modes.http.pages import Pages, Statistics, no_statistics
-from foretell.modes.http.status import Answer, Headers, refusal, unexpected
+from foretell.modes.http.patience import stalled
+from foretell.modes.http.probes import Probe, open_probes
+from foretell.modes.http.status import STATUS, Answer, Headers, refusal, unexpected, with_timing
 from foretell.modes.http.tensors import JSON_HEADERS, TensorDoor
 from foretell.request import Request
 from foretell.settings import Settings
@@ -41,7 +46,7 @@ class HttpApp:
         metrics: Callable[[], bytes],
         *,
         statistics: Statistics = no_statistics,
-        loader: Loader | None = None,
+        loader: Control | None = None,
         hosts: HostRoutes | None = None,
     ) -> None:
         self.catalog = catalog
@@ -52,8 +57,13 @@ class HttpApp:
         self.only_loopback = settings.host in LOOPBACK
         self.fast_lane = settings.http.fast_lane
         self.hosts = hosts or HostRoutes()
+        self.receive_s = settings.timeouts.receive_s
+        self.caller_header = settings.http.caller_header.lower().encode()
         self.doors: Doors = {}
         self.streams: Streams = {}
+        self.known = KnownHeads()
+        self.splits: dict[bytes, SplitDoor[Door]] = {}
+        self.probes: dict[bytes, Probe] = {}
         loader = loader or Loader(catalog, settings)
         self.pages = Pages(catalog, metrics, statistics, loader, settings.admin.key, self.hosts)
         self.draining = False
@@ -61,86 +71,145 @@ class HttpApp:
 
     def open_doors(self) -> None:
         """Open the doors of all engines, and no others."""
-        self.doors, self.streams = open_doors(self.catalog, self.hosts)
+        self.opened = opened = open_doors(self.catalog, self.hosts)
+        self.doors, self.streams, self.splits = opened.doors, opened.streams, opened.splits
+        self.probes = open_probes(self.catalog, self.pages.is_ready, self.pages.is_draining, self.hosts)
+
+    def find(self, path: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Door | None:
+        """The door of a path, for a request with these headers: one of several where versions share it."""
+        door = self.doors.get(path)
+        return self.splits[path].pick(headers) if door is None and path in self.splits else door
+
+    def find_stream(self, path: bytes, headers: Iterable[tuple[bytes, bytes]]) -> GenerateDoor | None:
+        """The same for a path that is answered in a stream."""
+        door = self.streams.get(path)
+        splits = self.opened.split_streams
+        return splits[path].pick(headers) if door is None and path in splits else door
 
     def drain(self) -> None:
         """Turn unready and close connections after their next answer; what comes is still answered."""
-        self.draining = True
+        self.close_after_answers()
         self.pages.draining = True
+
+    def close_after_answers(self) -> None:
+        """Close connections after their next answer, and stay ready: what comes goes to other workers."""
+        self.draining = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        path, post = scope["raw_path"], scope["method"] == "POST"
-        door = self.doors.get(path) if post else None
         heads = Heads(scope["headers"])
-        events = EventStream(send, self._marks(heads)) if post and path in self.streams else None
+        call = Call(scope["raw_path"], heads, self._caller(scope, heads), receive)
+        post = scope["method"] == "POST"
+        door = self.find(call.path, heads.headers) if post else None
+        stream = self.find_stream(call.path, heads.headers) if post and door is None else None
+        events = None if stream is None else EventStream(send, self._marks(heads))
         try:
             if self.only_loopback:
                 check_host(heads)
-            if events is not None:
-                await self._stream(self.streams[path], heads, receive, events)
+            if stream is not None and events is not None:
+                await self._stream(stream, call, events)
                 return
-            if door is None:
-                await self.pages(scope, receive, _marking(send, self._marks(heads)))
+            if door is not None:
+                answer = await self._infer(door, call)
+            elif scope["method"] == "GET" and call.path in self.probes:
+                answer = self.probes[call.path]()
+            else:
+                await self.pages(scope, partial(_within, receive, self.receive_s), _marking(send, self._marks(heads)))
                 return
-            answer = await self._infer(door, heads, receive)
         except Cancelled:
             return
         except ForetellError as error:
-            answer = refusal(error, heads.request_id)
+            answer = refusal(error, heads.marks, _model_of(door or stream))
         except Exception as error:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's 500
-            answer = refusal(unexpected(error), heads.request_id)
+            answer = refusal(unexpected(error), heads.marks, _model_of(door or stream))
         if events is not None and events.started:
             await events.fail(answer)
             return
-        await _send(send, answer, self._marks(heads))
+        await _send(send, answer, self._marks(heads, closes=answer.status == STATUS[Kind.STALLED]))
 
     def coding(self, heads: Heads, size: int) -> bytes | None:
         """How an answer of this size is to be compressed; None for not at all."""
         return accepted(heads.find(b"accept-encoding") or b"") if size > self.compress_above else None
 
-    def _marks(self, heads: Heads) -> Headers:
-        return [*heads.marks, (b"connection", b"close")] if self.draining else heads.marks
+    def _marks(self, heads: Heads, *, closes: bool = False) -> Headers:
+        """What goes with every answer; what still comes of a request that stalled could not be answered."""
+        return [*heads.marks, (b"connection", b"close")] if self.draining or closes else heads.marks
 
-    async def _infer(self, door: Door, heads: Heads, receive: Receive) -> Answer:
-        request = await self._read(door, heads, receive)
+    def _caller(self, scope: Scope, heads: Heads) -> str:
+        peer = scope.get("client")
+        address = str(peer[0]) if peer else ""
+        return find_caller(heads.headers, self.caller_header, address) if self.caller_header else address
+
+    async def _infer(self, door: Door, call: "Call") -> Answer:
+        request, door = await self._read(door, call)
         work = door.engine.infer(request)
-        outputs = await work if door.engine.quick else await _unless_gone(work, receive)
+        outputs = await work if door.engine.quick else await _unless_gone(work, call.receive)
         if sum([array.nbytes for array in outputs.values()]) > ON_LOOP_BYTES:
             answer = await asyncio.to_thread(_write, door, request, outputs)
         else:
             answer = _write(door, request, outputs)
-        coding = self.coding(heads, len(answer.body))
-        return answer if coding is None else await asyncio.to_thread(pack, answer, coding)
+        coding = self.coding(call.heads, len(answer.body))
+        answer = answer if coding is None else await asyncio.to_thread(pack, answer, coding)
+        return with_timing(answer, request) if call.heads.odd and call.heads.find(TIMING) is not None else answer
 
-    async def _stream(self, door: GenerateDoor, heads: Heads, receive: Receive, events: EventStream) -> None:
+    async def _stream(self, door: GenerateDoor, call: "Call", events: EventStream) -> None:
         """Each piece of an answer as it comes; what fails before the first is refused as ever."""
-        request = await self._read(door, heads, receive)
-        source = pieces(door, request)
-        while (piece := await _unless_gone(_next(source), receive)) is not None:
-            await events.tell(piece)
+        request, door = await self._read(door, call)
+        gone = asyncio.ensure_future(_until_gone(call.receive))
+        try:
+            async with aclosing(pieces(door, request)) as source:
+                while (piece := await _next(source, gone)) is not None:
+                    await events.tell(piece)
+        finally:
+            gone.cancel()
         await events.end()
 
-    async def _read(self, door: Door, heads: Heads, receive: Receive) -> Request:
-        """The request that comes to a door. Raises what it is refused for, and tells the observers."""
+    async def _read(self, door: AnyDoor, call: "Call") -> tuple[Request, AnyDoor]:
+        """The request that comes to a door, and that door or the one that took over from it while the body came.
+
+        Raises what it is refused for, and tells the observers.
+        """
+        heads = call.heads
         try:
             binary = heads.find(BINARY) if heads.odd and isinstance(door, TensorDoor) else None
             check_body(heads, self.most_bytes, json_only=door.json_only and binary is None)
-            body = await _read_body(receive, self.most_bytes)
+            body = await _read_body(partial(_within, call.receive, self.receive_s), self.most_bytes)
             received = time.monotonic()
             if heads.encoding.lower() not in PLAIN:
                 body = await asyncio.to_thread(unpack, body, heads.encoding, self.most_bytes)
-            if binary is None and len(body) <= ON_LOOP_BYTES:
-                return door.read(body, heads.content_type, received, self.total_s)
-            if binary is not None and isinstance(door, TensorDoor):
-                read = partial(door.read_binary, binary, body, received, self.total_s)
-            else:
-                read = partial(door.read, body, heads.content_type, received, self.total_s)
-            return await asyncio.to_thread(read) if len(body) > ON_LOOP_BYTES else read()
+            request = None
+            while request is None or (not door.engine.ready and self._successor(door, call) is not door):
+                door = door if door.engine.ready else self._successor(door, call)
+                request = await self._parse(door, body, heads, binary, received)  # which may take so long that all has changed
         except ForetellError as error:
-            door.engine.refuse(Request({}, time.monotonic(), mode="http"), error)
+            refused = Request({}, time.monotonic(), mode="http", caller=call.caller, marks=heads.marks)
+            door.engine.refuse(refused, error)
             raise
+        request.caller, request.marks = call.caller, heads.marks
+        return request, door
+
+    def _successor(self, door: AnyDoor, call: "Call") -> AnyDoor:
+        """The door that is at a path now, if it is of the same kind."""
+        now = self.find(call.path, call.heads.headers) or self.find_stream(call.path, call.heads.headers)
+        return now if isinstance(now, type(door)) else door
+
+    async def _parse(self, door: Door, body: bytes, heads: Heads, binary: bytes | None, received: float) -> Request:
+        """What takes long runs in a thread, so that nobody else waits for it."""
+        if binary is not None and isinstance(door, TensorDoor):
+            read = partial(door.read_binary, binary, body, received, self.total_s)
+        else:
+            read = partial(door.read, body, heads.content_type, received, self.total_s)
+        return await asyncio.to_thread(read) if len(body) > ON_LOOP_BYTES else read()
+
+
+class Call(NamedTuple):
+    """One request to a door, before its body has come."""
+
+    path: bytes
+    heads: Heads
+    caller: str
+    receive: Receive
 
 
 def _write(door: Door, request: Request, outputs: Arrays) -> Answer:
@@ -149,8 +218,35 @@ def _write(door: Door, request: Request, outputs: Arrays) -> Answer:
     return Answer(200, JSON_HEADERS, door.write(request, outputs))
 
 
-async def _next(source: AsyncIterator[bytes]) -> bytes | None:
+async def _next(source: AsyncIterator[bytes], gone: "asyncio.Future[Any]") -> bytes | None:
+    """The next piece of an answer, None behind the last; the work on it has ended when Cancelled is raised."""
+    step: asyncio.Future[Any] = asyncio.ensure_future(_step(source))
+    try:
+        await asyncio.wait({step, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if gone.done():
+            raise Cancelled("cancelled", "the caller went away before the answer")
+        piece: bytes | None = step.result()
+        return piece
+    finally:
+        step.cancel()
+        await asyncio.wait({step})
+
+
+async def _step(source: AsyncIterator[bytes]) -> bytes | None:
     return await anext(source, None)
+
+
+def _model_of(door: Door | None) -> str | None:
+    return None if door is None else door.engine.name
+
+
+async def _within(receive: Receive, receive_s: float) -> MutableMapping[str, Any]:
+    """The next part of a body. Raises Stalled when it takes longer."""
+    try:
+        async with asyncio.timeout(receive_s):
+            return await receive()
+    except TimeoutError as error:
+        raise stalled(receive_s) from error
 
 
 async def _read_body(receive: Receive, most_bytes: int) -> bytes:

@@ -1,7 +1,7 @@
 """Request bodies in the OpenAPI document: their schemas, and examples that the model really answers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -24,7 +24,7 @@ class Served:
     engine: Engine
     example: Example | None
     versions: Sequence[str] = ()
-    labels: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def request_body(kind: str, served: Sequence[Served], *, own: bool) -> dict[str, Any]:

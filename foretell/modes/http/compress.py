@@ -1,6 +1,7 @@
 """Compressed bodies both ways: gzip and deflate, never more out of a body than the limit."""
 
 import gzip
+import re
 import zlib
 from collections.abc import Callable
 
@@ -8,6 +9,8 @@ from foretell.errors import Invalid
 from foretell.modes.http.heads import too_large
 from foretell.modes.http.status import Answer
 
+_WEIGHT = re.compile(rb"|q *= *(1(\.0{0,3})?|0\.(?!0*$)[0-9]{1,3})")
+"""Not 0: https://www.rfc-editor.org/rfc/rfc9110#name-quality-values."""
 _LEVEL = 1  # an answer is compressed while its caller waits
 _GZIP, _ZLIB, _BARE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _PACK: dict[bytes, Callable[[bytes], bytes]] = {
@@ -44,7 +47,7 @@ def accepted(accept_encoding: bytes) -> bytes | None:
     allowed: dict[bytes, bool] = {}
     for item in accept_encoding.lower().split(b",")[:16]:
         coding, _, weight = item.partition(b";")
-        allowed[coding.strip()] = weight.replace(b" ", b"").rstrip(b"0") not in (b"q=", b"q=0.")
+        allowed[coding.strip()] = _WEIGHT.fullmatch(weight.strip()) is not None
     return next((coding for coding in _PACK if allowed.get(coding)), None)
 
 

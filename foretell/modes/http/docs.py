@@ -1,6 +1,6 @@
 """The routes of the page for people, of the OpenAPI document, and of the examples that both show."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 
 from starlette.requests import Request as WebRequest
@@ -8,6 +8,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from foretell.engine.catalog import Catalog
+from foretell.engine.states import IndexEntry
 from foretell.errors import Missing
 from foretell.modes.http.openapi import OpenApi
 from foretell.modes.http.page import render
@@ -24,8 +25,9 @@ KINDS = {"page.js": "text/javascript", "page.css": "text/css"}
 class Docs:
     """``routes`` are its own; ``describe`` is told of all that the server has."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, index: Callable[[], Sequence[IndexEntry]] = tuple) -> None:
         self.openapi = OpenApi(catalog)
+        self.index = index
         get = ["GET"]
         self.routes = [
             Route("/", lambda request: RedirectResponse("/docs"), methods=get),
@@ -42,7 +44,7 @@ class Docs:
     async def page(self, request: WebRequest) -> Response:
         base = f"{request.url.scheme}://{request.headers.get('host', 'localhost')}"
         made = await self.openapi.made()
-        return HTMLResponse(render(made.document, made.served.values(), base), headers=SECURE)
+        return HTMLResponse(render(made.document, made.served.values(), base, self.index()), headers=SECURE)
 
     async def document(self, request: WebRequest) -> Response:
         return Response((await self.openapi.made()).text, media_type="application/json")

@@ -1,5 +1,7 @@
 """The commonest request, read in one pass: one FP32 tensor of flat JSON numbers. All else is left to the general way."""
 
+import struct
+from functools import lru_cache
 from math import prod
 from typing import Literal
 
@@ -8,7 +10,7 @@ import numpy as np
 
 from foretell.tensors import Array
 
-_LARGEST_SQUARED = float(np.finfo(np.float32).max) ** 2
+_FP32 = np.dtype("<f4")
 
 
 class FlatInput(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,7 +44,14 @@ def read_flat(body: bytes, name: str) -> tuple[Array, str | None] | None:
     shape = tensor.shape
     if tensor.name != name or not 0 < len(shape) <= 8 or min(shape) < 1 or prod(shape) != len(tensor.data):
         return None
-    wide = np.array(tensor.data)
-    if not np.vdot(wide, wide) < _LARGEST_SQUARED:  # else every value is in FP32's range: a cheap proof without warnings
+    try:
+        packed = _packer(len(tensor.data)).pack(*tensor.data)
+    except OverflowError:  # a value that FP32 does not hold
         return None
-    return wide.astype(np.float32).reshape(shape), parsed.id
+    return np.ndarray(shape, _FP32, packed), parsed.id
+
+
+@lru_cache(maxsize=64)
+def _packer(count: int) -> struct.Struct:
+    """Rounds doubles to FP32, faster than numpy does from a list."""
+    return struct.Struct(f"<{count}f")

@@ -3,7 +3,8 @@
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_generate.md
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -72,9 +73,11 @@ class GenerateDoor:
         return values[0] if len(values) == 1 else values
 
 
-async def pieces(door: GenerateDoor, request: Request) -> AsyncIterator[bytes]:
+async def pieces(door: GenerateDoor, request: Request) -> AsyncGenerator[bytes, None]:
     """The answer as it comes, each piece in the form of ``write``. A backend that does not stream gives one."""
-    yield door.write(request, await door.engine.infer(request))
+    async with aclosing(door.engine.stream(request)) as answers:
+        async for outputs in answers:
+            yield door.write(request, outputs)
 
 
 class EventStream:

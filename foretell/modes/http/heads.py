@@ -1,7 +1,7 @@
 """What the headers of a request say to a door: looked through once, checked before the body is read."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
 from foretell.errors import Denied, TooLarge, Unsupported
@@ -11,9 +11,11 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_MARK = 256
 _LOOPBACK_HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 BINARY = b"inference-header-content-length"
-ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", BINARY})
+TIMING = b"x-server-timing"
+ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", BINARY, TIMING})
 PLAIN = (b"", b"identity")
 PACKED = (b"gzip", b"deflate")
+SPOKEN = "application/json, application/octet-stream"
 
 
 class Heads:
@@ -24,7 +26,7 @@ class Heads:
 
     __slots__ = ("content_type", "encoding", "headers", "host", "length", "marks", "odd")
 
-    def __init__(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def __init__(self, headers: Headers) -> None:
         self.headers = headers
         self.length = -1
         self.content_type = b""
@@ -51,12 +53,14 @@ class Heads:
         values = [value for name, value in self.headers if name == wanted]
         return b",".join(values) if values else None
 
-    @property
-    def request_id(self) -> str | None:
-        return next((value.decode() for name, value in self.marks if name == b"x-request-id"), None)
-
 
 NO_MARKS: Headers = []
+
+
+def find_caller(headers: Iterable[tuple[bytes, bytes]], header: bytes, address: str) -> str:
+    """Who asks: the value of the header that names callers, or the address of the connection where that is not sensible."""
+    values = [value for name, value in headers if name == header]
+    return values[0].decode() if len(values) == 1 and values[0] and _can_be_given_back(values[0]) else address
 
 
 def check_host(heads: Heads) -> None:
@@ -75,8 +79,8 @@ def check_body(heads: Heads, most_bytes: int, *, json_only: bool) -> None:
         raise Unsupported("unsupported_encoding", text, supported="gzip, deflate", got=got)
     if json_only and not (is_json(heads.content_type) or is_untold(heads.content_type)):
         got = heads.content_type.decode("latin-1")[:80]
-        text = f"this route reads application/json, not {got!r}: send -H 'content-type: application/json'"
-        raise Unsupported("unsupported_content_type", text, supported="application/json", got=got)
+        text = f"this route reads {SPOKEN}, not {got!r}: send -H 'content-type: application/json'"
+        raise Unsupported("unsupported_content_type", text, supported=SPOKEN, got=got)
 
 
 @lru_cache(maxsize=64)

@@ -6,83 +6,31 @@ same doors and the same refusals, so that their answers are the same bytes.
 """
 
 import time
-from asyncio import Event, TimerHandle
-from collections.abc import Sized
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from foretell.engine.batcher import Entry
 from foretell.errors import ForetellError, HeadersTooLarge, Invalid
 from foretell.modes.http.app import ON_LOOP_BYTES, HttpApp
 from foretell.modes.http.compress import pack
 from foretell.modes.http.doors import Door
-from foretell.modes.http.framed import FramedRequest
-from foretell.modes.http.heads import Heads, is_json, is_loopback
+from foretell.modes.http.heads import NO_MARKS, Heads, find_caller, is_json, is_loopback
+from foretell.modes.http.known import KnownHead
+from foretell.modes.http.patience import Patience
+from foretell.modes.http.probes import Probe
 from foretell.modes.http.status import Answer, Headers, refusal, unexpected
-from foretell.modes.http.tensors import JSON_HEADERS
+from foretell.modes.http.turn import JSON, Flow, Turn
 from foretell.request import Request
-from foretell.tensors import Arrays
 
-JSON = b"content-type: application/json\r\n"
 LINGER_S = 1.0  # how long a connection that was hung up on is still read
 
 
-class Turn:
-    """A connection's request in the lane. It stands where uvicorn keeps its own, so that what is pipelined behind waits."""
-
-    door: Door
-    request: Request
-
-    def __init__(self, lane: "FastLane") -> None:
-        self.lane = lane
-        self.most_plain = lane.http.compress_above
-        self.entry: Entry | None = None
-        self.heads = Heads(())
-        # what uvicorn reads and sets on the request in flight
-        self.response_complete = True
-        self.keep_alive = True
-        self.disconnected = False
-        self.more_body = False
-        self.body = bytearray()
-        self.message_event = Event()
-
-    def reply(self, outputs: Arrays | None, error: ForetellError | None) -> None:
-        """Write the one answer: called by the engine, or with a refusal."""
-        self.entry = None
-        if outputs is not None:
-            try:
-                if isinstance(self.request, FramedRequest):
-                    self.lane.tell(self.request.frame(outputs))
-                    return
-                body = self.door.write(self.request, outputs)
-                if len(body) > self.most_plain:
-                    self.lane.tell(Answer(200, JSON_HEADERS, body))
-                else:
-                    self.lane.write(b"HTTP/1.1 200 OK\r\n", JSON, body)
-                return
-            except Exception as mistake:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's 500
-                error = unexpected(mistake)
-        assert error is not None
-        self.lane.refuse(refusal(error, self.heads.request_id))
-
-
-class Flow(FlowControl):
-    """uvicorn's flow control, which also reads no more while requests wait in the pipeline: else they would pile up."""
-
-    def __init__(self, transport: Any, pipeline: Sized) -> None:
-        super().__init__(transport)
-        self.pipeline = pipeline
-
-    def resume_reading(self) -> None:
-        if not self.pipeline:
-            super().resume_reading()
-
-
 class FastLane(HttpToolsProtocol):
-    """``collecting`` is True while the body that comes is the lane's own."""
+    """``collecting`` is True while the body that comes is the lane's own, ``between`` while no request has begun to come.
+
+    ``chunk`` is what came, while it is read, if it began with a request.
+    """
 
     app: Any
     cycle: Any
@@ -91,14 +39,19 @@ class FastLane(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = Flow(transport, self.pipeline)
         self.http: HttpApp = self.app
-        self.turn = Turn(self)
+        self.turn = Turn(self, self.http.compress_above)
         self.running: Any = None  # the request that the ASGI way answers now; ``cycle`` is the last that came
         self.collecting = False
+        self.between = True
+        self.chunk = b""
         self.in_headers = False
         self.header_bytes = 0
         self.arrived = 0
-        self.idle_since = time.monotonic()
-        self.idle_timer: TimerHandle | None = self.loop.call_later(self.timeout_keep_alive, self._close_idle)
+        self.answered = 0
+        self.patience = Patience(self, self.http.receive_s, self.timeout_keep_alive)
+        self.patience.begin()
+        self.address = self.client[0] if self.client else ""
+        self.probe: Probe | None = None
         self.stamp: tuple[Headers, bytes] = ([], b"")
         self.hung_up = False
         self.offers_upgrade = False
@@ -108,6 +61,15 @@ class FastLane(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.hung_up:
             return
+        if self.between:
+            end = data.find(b"\r\n\r\n") + 4
+            known = self.http.known.get(data[:end])
+            if known is not None and known.heads.length == len(data) - end and self._takes_known(known):
+                self._ask(data[end:])
+                return
+            self.chunk = data
+        if self.collecting and not self.turn.door.engine.ready:  # another has taken over while the body came
+            self.turn.door = self.http.find(self.url, self.headers) or self.turn.door
         headers = self.headers
         self.arrived = len(data) + (self.arrived if self.in_headers else 0)
         if self.timeout_keep_alive_task is not None:
@@ -120,6 +82,7 @@ class FastLane(HttpToolsProtocol):
             self.hang_up(not_http())
         if self.in_headers and self.headers is headers:  # all of it is of headers that have no end yet
             self._count_header_bytes(len(data))
+        self.chunk = b""
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio allows an answer
         """Whether to go on writing: half a connection still takes an answer that comes in this tick of the loop."""
@@ -128,6 +91,7 @@ class FastLane(HttpToolsProtocol):
         return turn.entry is not None and turn.door.engine.quick
 
     def on_message_begin(self) -> None:
+        self.between = False
         self.url = b""
         self.headers = []
         self.header_bytes = 0
@@ -155,14 +119,17 @@ class FastLane(HttpToolsProtocol):
             if self.offers_upgrade:
                 self.collecting = False
                 return
-        door = self.http.doors.get(self.url) if self.http.fast_lane else None
+        http = self.http
+        door = http.doors.get(self.url) if http.fast_lane else None
+        if door is None and http.fast_lane:
+            if self._takes_probe():
+                return
+            split = http.splits.get(self.url)
+            door = None if split is None or split.slow else split.pick(self.headers)
         if door is not None and self._is_idle() and self._fits_lane(door, heads := Heads(self.headers)):
-            self.cycle = turn = self.turn
-            turn.door = door
-            turn.heads = heads
-            turn.response_complete = False
-            turn.keep_alive = self.parser.should_keep_alive()
-            turn.body.clear()
+            self.turn.door = door
+            self.turn.body.clear()
+            self._begin(heads, keep_alive=self.parser.should_keep_alive())
             self.collecting = True
             return
         self.collecting = False
@@ -172,6 +139,27 @@ class FastLane(HttpToolsProtocol):
         self.headers.extend(headers)
         super().on_headers_complete()
 
+    def _takes_probe(self) -> bool:
+        """Whether this asks for the health of something, and is answered when it is whole."""
+        probe = self.http.probes.get(self.url)
+        if probe is None or self.parser.get_method() != b"GET" or not self._is_idle():
+            return False
+        heads = Heads(self.headers)
+        is_foreign = self.http.only_loopback and heads.host and not is_loopback(heads.host)
+        if heads.length > 0 or heads.odd or is_foreign or self.parser.get_http_version() != "1.1":
+            return False
+        self._begin(heads, keep_alive=self.parser.should_keep_alive())
+        self.collecting = False
+        self.probe = probe
+        return True
+
+    def _begin(self, heads: Heads, *, keep_alive: bool) -> None:
+        """Have the connection's turn stand where uvicorn looks for the request in flight."""
+        self.cycle = turn = self.turn
+        turn.heads = heads
+        turn.keep_alive = keep_alive
+        turn.response_complete = False
+
     def on_body(self, body: bytes) -> None:
         if self.collecting:
             self.turn.body += body
@@ -179,20 +167,50 @@ class FastLane(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self.between = True
         if not self.collecting:
-            if not self.offers_upgrade:
+            if self.probe is not None:
+                probe, self.probe = self.probe, None
+                self.refuse(probe())
+            elif not self.offers_upgrade:
                 super().on_message_complete()
             return
         self.collecting = False
-        turn, received = self.turn, time.monotonic()
+        self.http.known.learn(self.chunk, self.url, self.turn.heads, keep_alive=self.turn.keep_alive)
+        self._ask(bytes(self.turn.body))
+
+    def _takes_known(self, known: KnownHead) -> bool:
+        """Whether a request whose head is known is the lane's now; the parser is not asked, and stays between requests."""
+        door = self.http.doors.get(known.url)
+        if door is None or door.engine.pipeline.slow or not self._is_idle() or self.transport.is_closing():
+            return False
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        self.url, self.headers = known.url, known.heads.headers
+        self.turn.door = door
+        self._begin(known.heads, keep_alive=known.keep_alive)
+        return True
+
+    def _ask(self, body: bytes) -> None:
+        """Have the engine answer the request that is whole."""
+        turn, http, received = self.turn, self.http, time.monotonic()
         try:
-            turn.request = turn.door.read(bytes(turn.body), b"", received, self.http.total_s)
-            turn.entry = turn.door.engine.infer_nowait(turn.request, turn.reply)
+            turn.request = request = turn.door.read(body, b"", received, http.total_s)
+            request.caller = self.address if not http.caller_header else self._caller()
+            request.marks = turn.heads.marks
+            turn.entry = turn.door.engine.infer_nowait(request, turn.reply)
         except ForetellError as error:
-            turn.door.engine.refuse(Request({}, received, mode="http"), error)
+            self._tell_refused(error, received)
             turn.reply(None, error)
         except Exception as error:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's 500
             turn.reply(None, unexpected(error))
+
+    def _caller(self) -> str:
+        return find_caller(self.headers, self.http.caller_header, self.address) if self.http.caller_header else self.address
+
+    def _tell_refused(self, error: ForetellError, received: float) -> None:
+        request = Request({}, received, mode="http", caller=self._caller(), marks=self.turn.heads.marks)
+        self.turn.door.engine.refuse(request, error)
 
     def _read_without_upgrade(self, rest: bytes) -> None:
         """Read a request anew without its offer to upgrade (Java's client makes one): the parser drops the body with it."""
@@ -248,7 +266,7 @@ class FastLane(HttpToolsProtocol):
         turn.response_complete = True
         if self.hung_up or self.transport.is_closing():
             return
-        tail = b"".join(b"%b: %b\r\n" % mark for mark in turn.heads.marks) if turn.heads.marks else b""
+        tail = _lines(turn.heads.marks) if turn.heads.marks else b""
         if not turn.keep_alive:
             tail += b"connection: close\r\n"
         self.transport.write(
@@ -268,16 +286,17 @@ class FastLane(HttpToolsProtocol):
             packing.add_done_callback(lambda done: self.refuse(done.result()))
 
     def refuse(self, answer: Answer) -> None:
-        self.write(STATUS_LINE[answer.status], b"".join(b"%b: %b\r\n" % header for header in answer.headers), answer.body)
+        self.write(STATUS_LINE[answer.status], _lines(answer.headers), answer.body)
 
-    def hang_up(self, error: ForetellError) -> None:
-        """Refuse what is not even a request. What still comes is dropped for a while: a reset would lose the answer."""
+    def hang_up(self, error: ForetellError, marks: Headers = NO_MARKS) -> None:
+        """Refuse what is not even a whole request. What still comes is dropped for a while: a reset would lose the answer."""
         if self.hung_up or self.transport.is_closing():
             return
         self.hung_up = True
         self._take_back()
         answer = refusal(error)
-        head = b"%bcontent-length: %d\r\nconnection: close\r\n\r\n" % (JSON, len(answer.body))
+        told = _lines(marks)
+        head = b"%bcontent-length: %d\r\n%bconnection: close\r\n\r\n" % (JSON, len(answer.body), told)
         self.transport.write(b"%b%b%b%b" % (STATUS_LINE[answer.status], self._stamped(), head, answer.body))
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
@@ -286,7 +305,7 @@ class FastLane(HttpToolsProtocol):
         """uvicorn's own headers (the date), joined anew only when they change."""
         headers = self.server_state.default_headers
         if headers is not self.stamp[0]:
-            self.stamp = (headers, b"".join(b"%b: %b\r\n" % header for header in headers))
+            self.stamp = (headers, _lines(headers))
         return self.stamp[1]
 
     def _go_on(self) -> None:
@@ -294,27 +313,32 @@ class FastLane(HttpToolsProtocol):
             self.on_response_complete()
             return
         self.server_state.total_requests += 1
-        self.idle_since = time.monotonic()
-        if self.idle_timer is None:  # one timer a connection, set again only when it rings: cheaper than one a request
-            self.idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_idle)
+        self.answered += 1
 
-    def _close_idle(self) -> None:
-        """Close after ``http.keep_alive_s`` without a request, or if the first one has not come in that time."""
-        self.idle_timer = None
-        asked = self.cycle is not None
-        if self.transport.is_closing() or (asked and not (self.cycle is self.turn and self.turn.response_complete)):
-            return
-        left = self.idle_since + self.timeout_keep_alive - time.monotonic()
-        if left <= 0 and not (asked and self.in_headers):
-            self.transport.close()
-        else:
-            self.idle_timer = self.loop.call_later(max(left, 1.0), self._close_idle)
+    # -- what its patience asks
+
+    def collected_bytes(self) -> int | None:
+        """How much there is of a body that is the lane's own, None when none is coming."""
+        return len(self.turn.body) if self.collecting else None
+
+    def idle_mark(self) -> int | None:
+        """How often an idle connection was answered; None when it is not idle, or uvicorn's to close."""
+        is_ours = self.cycle is None or (self.cycle is self.turn and self.turn.response_complete)
+        return self.answered if is_ours else None
+
+    def give_up(self, error: ForetellError) -> None:
+        """Refuse a request that does not come whole."""
+        marks = NO_MARKS
+        if self.collecting:
+            self.collecting = False
+            marks = self.turn.heads.marks
+            self._tell_refused(error, time.monotonic())
+        self.hang_up(error, marks)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.turn.disconnected = True
-        if self.idle_timer is not None:
-            self.idle_timer.cancel()
+        self.patience.end()
         self._take_back()
 
     def _take_back(self) -> None:
@@ -325,6 +349,10 @@ class FastLane(HttpToolsProtocol):
         if self.turn.entry is not None:
             self.turn.door.engine.cancel(self.turn.entry)
             self.turn.entry = None
+
+
+def _lines(headers: Headers) -> bytes:
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
 def not_http() -> Invalid:

@@ -20,6 +20,7 @@ from foretell.tensors import Array, Datatype
 NotFinite = Literal["NaN", "Infinity", "-Infinity"]
 DEEPEST = 16  # nested JSON arrays: more axes than any model has
 _BF16 = Datatype.BF16.numpy
+_PLAIN_NUMBERS = frozenset("fdlqi")  # numpy's characters of the commonest: orjson writes them as they are
 _FP32_SQUARED = float(np.finfo(np.float32).max) ** 2
 
 
@@ -39,12 +40,13 @@ def decode_data(raw: bytes | memoryview, datatype: Datatype, name: str, *, as_ba
 
 def encode_data(array: Array) -> bytes:
     """A flat JSON array of the elements in row-major order; bytes must be UTF-8 text."""
-    flat = array.reshape(-1)
-    if flat.dtype == object:
-        return orjson.dumps([element.decode() if isinstance(element, bytes) else str(element) for element in flat])
-    if flat.dtype == _BF16:
-        flat = flat.astype(np.float32)
-    text = orjson.dumps(flat if flat.flags.c_contiguous else flat.copy(), option=orjson.OPT_SERIALIZE_NUMPY)
+    flat = array.ravel()
+    if flat.dtype.char not in _PLAIN_NUMBERS:
+        if flat.dtype == object:
+            return orjson.dumps([element.decode() if isinstance(element, bytes) else str(element) for element in flat])
+        if flat.dtype == _BF16:
+            flat = flat.astype(np.float32)
+    text = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
     return orjson.dumps(spell_out(flat.tolist())) if b"null" in text else text
 
 

@@ -81,8 +81,8 @@ class OpenApi:
         for engine in newest(self.catalog):
             known = self._served.get(engine)
             example = known.example if known else await find_example(engine)
-            versions, labels = self.catalog.versions(engine.name), sorted(self.catalog.labels(engine.name))
-            served[engine] = Served(engine, example, versions, labels)
+            labels = dict(sorted(self.catalog.labels(engine.name).items()))
+            served[engine] = Served(engine, example, self.catalog.versions(engine.name), labels)
         self._served = served
         document = await asyncio.to_thread(describe_all, self.routes, list(served.values()))
         return Made(document, orjson.dumps(document), served)

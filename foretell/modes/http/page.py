@@ -3,29 +3,38 @@
 import html
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from foretell.engine.states import IndexEntry
 from foretell.modes.http.bodies import LONGEST_INLINE, Served
 from foretell.modes.http.openapi import plain
 from foretell.modes.http.operations import MEANINGS, TAGS
+from foretell.modes.http.versions import away, versions
 from foretell.tensors import Signature, TensorSpec, show_shape
 
 LONGEST_CURL = 700  # a longer body is fetched from its own address
 JSON = "application/json"
 
 
-def render(document: dict[str, Any], served: Iterable[Served], base: str) -> str:
-    """The whole page; ``base`` is the server's address as the reader calls it."""
+def render(document: dict[str, Any], served: Iterable[Served], base: str, index: Iterable[IndexEntry] = ()) -> str:
+    """The whole page; ``base`` is the server's address as the reader calls it, ``index`` every version that is known."""
     paths: dict[str, Any] = document["paths"]
-    models = list(served)
-    cards = "".join(_card(model, paths, base) for model in models)
-    names = "".join(f"<li><a href='#{_attr(model.engine.name)}'>{_text(model.engine.name)}</a>" for model in models)
+    models = {model.engine.name: model for model in served}
+    states: dict[str, list[IndexEntry]] = defaultdict(list)
+    for entry in index:
+        states[entry.name].append(entry)
+    shown = sorted({*models, *states})
+    cards = "".join(
+        _card(models[name], states[name], paths, base) if name in models else away(name, states[name]) for name in shown
+    )
+    names = "".join(f"<li><a href='#{_attr(name)}'>{_text(name)}</a>" for name in shown)
     page = files("foretell.modes.http").joinpath("static", "page.html").read_text("utf-8")
     return (
         page.replace("<!-- version -->", _text(document["info"]["version"]))
-        .replace("<!-- names -->", f"<ul>{names}</ul>" if len(models) > 1 else "")
+        .replace("<!-- names -->", f"<ul>{names}</ul>" if len(shown) > 1 else "")
         .replace("<!-- models -->", cards or "<p>No model is ready yet: load this page again.</p>")
         .replace("<!-- routes -->", "".join(_group(tag, text, paths, base) for tag, text in TAGS.items()))
     )
@@ -54,7 +63,7 @@ def curl(base: str, path: str, method: str, operation: Mapping[str, Any], media_
     return f"curl -s{key} {header} --data-binary {shlex.quote(body)} {url}"
 
 
-def _card(model: Served, paths: Mapping[str, Any], base: str) -> str:
+def _card(model: Served, states: Sequence[IndexEntry], paths: Mapping[str, Any], base: str) -> str:
     name = model.engine.name
     signature = model.engine.pipeline.signature
     shell = ""
@@ -65,6 +74,7 @@ def _card(model: Served, paths: Mapping[str, Any], base: str) -> str:
             shell += f"<h3>From a shell, as {label}</h3>{_pre(line)}" if line else ""
     return (
         f"<section id='{_attr(name)}'><h2>{_text(name)} <small>version {_text(model.engine.version)}</small></h2>"
+        f"{versions(model, states)}"
         f"<div class='halves'><div>{_table('Takes', signature.inputs)}{_table('Gives', signature.outputs)}</div>"
         f"{_form(model, signature)}</div>{shell}</section>"
     )

@@ -14,7 +14,7 @@ from starlette.routing import Route, Router
 from foretell.engine.catalog import Catalog
 from foretell.engine.describe import config, metadata
 from foretell.engine.engine import Engine
-from foretell.engine.loader import IndexEntry, Loader, State
+from foretell.engine.states import Control, IndexEntry, State
 from foretell.errors import ForetellError, Invalid, Missing, Unavailable, WrongVerb
 from foretell.modes.http.docs import Docs
 from foretell.modes.http.hosts import HostRoutes, find_default
@@ -49,7 +49,7 @@ class Pages:
         catalog: Catalog,
         metrics: Callable[[], bytes],
         statistics: Statistics,
-        loader: Loader,
+        loader: Control,
         admin_key: str,
         hosts: HostRoutes,
     ) -> None:
@@ -58,7 +58,7 @@ class Pages:
         self.statistics = statistics
         self.loader = loader
         self.draining = False
-        self.docs = Docs(catalog)
+        self.docs = Docs(catalog, loader.index)
         routes = [
             *self._host_routes(hosts),
             *self.docs.routes,
@@ -121,7 +121,7 @@ class Pages:
         try:
             await self.router({**scope, "app": self}, receive, send)
         except HTTPException as error:
-            raise _not_routed(scope["method"], error) from error
+            raise _not_routed(scope["method"], scope["path"], error) from error
 
     async def server(self, request: WebRequest) -> Response:
         return _json({"name": "foretell", "version": version("foretell"), "extensions": EXTENSIONS})
@@ -130,12 +130,12 @@ class Pages:
         return _json({"live": True})
 
     async def ready(self, request: WebRequest) -> Response:
-        ready = self._is_ready()
+        ready = self.is_ready()
         return _json({"ready": ready}, 200 if ready else 503)
 
     async def ping(self, request: WebRequest) -> Response:
         """Ready, as TorchServe, SageMaker and Vertex ask it."""
-        ready = self._is_ready()
+        ready = self.is_ready()
         return _json({"status": "Healthy" if ready else "Unhealthy"}, 200 if ready else 503)
 
     async def models(self, request: WebRequest) -> Response:
@@ -159,10 +159,12 @@ class Pages:
     async def tensorflow_status(self, request: WebRequest) -> Response:
         """Of one version, or without one of all, whatever state they are in."""
         name = request.path_params["model"]
+        if request.url.path.endswith(":explain"):
+            raise _no_explanations()
         if request.url.path.endswith((":predict", ":classify", ":regress")):
             raise WrongVerb("wrong_verb", f"this path does not take {request.method[:16]}: use POST", allow="POST")
         if request.path_params.keys() == {"model"}:
-            entries = [entry for entry in self.loader.index() if entry.name == name]
+            entries = [entry for entry in self.loader.index() if entry.name == name and entry.version]
             if entries:
                 return _json(model_status(entries))
         engine = self._engine(request)
@@ -186,13 +188,18 @@ class Pages:
 
     async def shut(self, request: WebRequest) -> Response:
         """An infer route without a door: the model or its version is not there, or not ready."""
+        self.catalog.call(request.path_params["model"])
         engine = self._engine(request)
         raise Invalid("invalid_body", f"write the path of model {engine.name!r} without escapes")
 
     async def exposition(self, request: WebRequest) -> Response:
         return Response(self.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def _is_ready(self) -> bool:
+    def is_draining(self) -> bool:
+        return self.draining
+
+    def is_ready(self) -> bool:
+        """Whether all that the server was started with is ready, and goes on."""
         engines = list(self.catalog)
         return bool(engines) and self.catalog.complete and not self.draining and all(engine.ready for engine in engines)
 
@@ -205,8 +212,14 @@ def _json(content: object, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-def _not_routed(method: str, error: HTTPException) -> ForetellError:
+def _not_routed(method: str, path: str, error: HTTPException) -> ForetellError:
+    if path.endswith(":explain"):
+        return _no_explanations()
     if error.status_code == 405:
         allow = ", ".join(sorted((error.headers or {}).get("Allow", "GET").split(", ")))
         return WrongVerb("wrong_verb", f"this path does not take {method[:16]}: use {allow}", allow=allow)
     return Missing("unknown_route", "there is nothing at this path: see /docs")
+
+
+def _no_explanations() -> Missing:
+    return Missing("unknown_route", "no model here explains its answers: ask its :predict")

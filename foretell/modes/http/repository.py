@@ -12,8 +12,8 @@ from starlette.requests import Request as WebRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from foretell.engine.loader import Loader
 from foretell.engine.parameters import check_load_parameters
+from foretell.engine.states import Control
 from foretell.errors import Denied, Invalid, TooLarge, Unauthenticated
 from foretell.security import check_admin
 
@@ -23,7 +23,7 @@ MOST_BYTES = 64 * 2**10
 class RepositoryPages:
     """``routes`` act on the loader; loading and unloading want ``authorization: Bearer KEY``."""
 
-    def __init__(self, loader: Loader, key: str) -> None:
+    def __init__(self, loader: Control, key: str) -> None:
         self.loader = loader
         self.key = key
         path = "/v2/repository"
@@ -77,8 +77,9 @@ def check_origin(headers: Mapping[str, str]) -> None:
 
 
 def _authorization(request: WebRequest) -> str:
-    """The header as it was sent, in UTF-8."""
-    return request.headers.get("authorization", "").encode("latin-1").decode("utf-8", "surrogateescape")
+    """The header as it was sent, in UTF-8; two that differ are none that is known."""
+    sent = ", ".join(dict.fromkeys(request.headers.getlist("authorization")))
+    return sent.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 async def _read(request: WebRequest) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from foretell.errors import CODES
+from foretell.codes import CODES
 from foretell.modes.http.status import STATUS
 from foretell.tensors import Datatype, Signature, TensorSpec, show_shape
 

@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 import orjson
 
+from foretell.codes import tell
 from foretell.errors import Broken, ForetellError, Kind
+from foretell.passage import log_fields
+from foretell.request import Marks, Request
 
 log = logging.getLogger("foretell")
 
@@ -19,6 +22,7 @@ STATUS: dict[Kind, int] = {
     Kind.WRONG_VERB: 405,
     Kind.TOO_LARGE: 413,
     Kind.HEADERS_TOO_LARGE: 431,
+    Kind.STALLED: 408,
     Kind.UNSUPPORTED: 415,
     Kind.BUSY: 429,
     Kind.UNAVAILABLE: 503,
@@ -39,15 +43,19 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def refusal(error: ForetellError, request_id: str | None = None) -> Answer:
-    """The answer for an error: a sentence, a stable code and the details; for a 500 an id, and the traceback in the log."""
+def refusal(error: ForetellError, marks: Marks = (), model: str | None = None) -> Answer:
+    """The answer for an error: a sentence, a stable code and the details; for a 500 an id, and the traceback in the log.
+
+    ``marks`` and ``model`` name the request there.
+    """
     details = dict(error.details)
     if error.kind in (Kind.BROKEN, Kind.SETUP):
         error_id = secrets.token_hex(8)
         details = {"error_id": error_id}
-        log.error("%s: %s", error.code, error, exc_info=error, extra={"error_id": error_id, "request_id": request_id})
+        named = {"error_id": error_id, "code": error.code, "model": model, **log_fields(marks)}
+        log.error("%s: %s", error.code, error, exc_info=error, extra=named)
     retry_after_s = details.pop("retry_after_s", None)
-    body = orjson.dumps({"error": error.told, "code": error.code, **details}, default=str, option=orjson.OPT_NON_STR_KEYS)
+    body = orjson.dumps({"error": tell(error), "code": error.code, **details}, default=str, option=orjson.OPT_NON_STR_KEYS)
     headers: Headers = [(b"content-type", b"application/json")]
     if isinstance(retry_after_s, int | float):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry_after_s))))
@@ -56,6 +64,14 @@ def refusal(error: ForetellError, request_id: str | None = None) -> Answer:
     if isinstance(details.get("allow"), str):
         headers.append((b"allow", str(details["allow"]).encode()))
     return Answer(STATUS[error.kind], headers, body)
+
+
+def with_timing(answer: Answer, request: Request) -> Answer:
+    """An answer with the milliseconds of its journey: https://www.w3.org/TR/server-timing/."""
+    passage = request.passage
+    times = (passage.queue_s * 1e3, passage.compute_s * 1e3, passage.total_s * 1e3)
+    told = b"queue;dur=%.3f, compute;dur=%.3f, total;dur=%.3f" % times
+    return Answer(answer.status, [*answer.headers, (b"server-timing", told)], answer.body)
 
 
 def unexpected(error: BaseException) -> Broken:

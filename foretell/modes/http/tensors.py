@@ -163,8 +163,8 @@ class TensorDoor:
             request.deadline,
             request.id,
             "http",
-            request.outputs,
-            request.parameters,
+            outputs=request.outputs,
+            parameters=request.parameters,
             frame=frame,
         )
 
@@ -248,8 +248,7 @@ def write_tensor(name: str, array: Array) -> bytes:
         parameters, data = b',"parameters":{"content_type":"base64"}', encode_base64(array)
     else:
         parameters, data = b"", encode_data(array)
-    shape = ",".join(map(str, array.shape)).encode()
-    return b'%b"shape":[%b]%b,"data":%b}' % (_tensor_head(name, array.dtype), shape, parameters, data)
+    return b'%b"shape":%b%b,"data":%b}' % (_tensor_head(name, array.dtype), orjson.dumps(array.shape), parameters, data)
 
 
 @lru_cache(maxsize=1024)
@@ -258,8 +257,11 @@ def _tensor_head(name: str, dtype: np.dtype[np.generic]) -> bytes:
 
 
 def _binary_head(name: str, array: Array, size: int) -> bytes:
-    shape = ",".join(map(str, array.shape)).encode()
-    return b'%b"shape":[%b],"parameters":{"binary_data_size":%d}}' % (_tensor_head(name, array.dtype), shape, size)
+    return b'%b"shape":%b,"parameters":{"binary_data_size":%d}}' % (
+        _tensor_head(name, array.dtype),
+        orjson.dumps(array.shape),
+        size,
+    )
 
 
 def _read_binary_tensor(tensor: BinaryInput, tensors: Tensors) -> Array:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from foretell.engine.engine import Engine
-from foretell.engine.loader import IndexEntry, State
+from foretell.engine.states import IndexEntry, State
 from foretell.errors import Invalid
 from foretell.modes.http.framed import FramedRequest
 from foretell.modes.http.rows import Column, RowDoor, dump, to_json

@@ -64,13 +64,14 @@ def test_a_taken_port_is_refused_by_name(server: Served, tmp_path: Path) -> None
     assert "--grpc-port" in run.stderr
 
 
-def test_a_missing_package_says_what_to_type(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", ["", '"--check", '], ids=["serve", "check"])
+def test_a_missing_package_says_what_to_type(tmp_path: Path, flags: str) -> None:
     (tmp_path / "double.py").write_text("import foretell\n" + MODELS["double"])
     code = f"""
 import sys
 sys.modules["grpc"] = None
 from foretell.cli import main
-sys.argv = ["foretell", "serve", "{tmp_path}/double.py:model", "--http-port", "0", "--grpc-port", "0"]
+sys.argv = ["foretell", "serve", {flags}"{tmp_path}/double.py:model", "--http-port", "0", "--grpc-port", "0", "--workers", "0"]
 main()
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -8,7 +8,8 @@ import grpc
 import numpy as np
 import pytest
 
-from foretell.errors import CODES, Busy, Kind, Setup
+from foretell.codes import CODES
+from foretell.errors import Busy, Kind, Setup
 from foretell.modes.grpc.status import LONGEST_SENTENCE, STATUS, refusal, unexpected
 from foretell.modes.grpc.stubs import inference_pb2 as messages
 from tests.modes.grpc.asking import INFER, Channel, double, infer_message, refused, sleep

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from foretell.codes import CODES
 from foretell.elements import read_elements, write_elements
-from foretell.errors import CODES
 from foretell.pipeline import Pipeline
 from foretell.tensors import Array, Datatype, TensorSpec
 from foretell.testing import FakeBackend, InProcess, Response

@@ -16,7 +16,7 @@ from foretell.settings import Settings
 from foretell.tensors import Signature, TensorSpec
 from foretell.testing import FakeBackend, InProcess
 from tests.browser import CHROMIUM, Browser
-from tests.serving import MODELS, Served, serving
+from tests.serving import MODELS, Served, post, serving
 
 DEMO = Path(foretell.demo.__file__).parent / "models"
 LARGE = """
@@ -176,3 +176,54 @@ def test_a_picture_that_is_chosen_is_shown_and_asked(served: Served, tmp_path: P
         browser.open(f"http://127.0.0.1:{served.port}/docs")
         output = browser.evaluate(CHOOSE % json.dumps(picture))
     assert json.loads(output)[0]["label"][0] == "7"
+
+
+@pytest.fixture(scope="module")
+def versioned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A model with two versions and labels, another version that cannot be loaded, and a model that was unloaded."""
+    folder = tmp_path_factory.mktemp("versions")
+    repository = folder / "models"
+    shutil.copytree(DEMO, repository)
+    digits = repository / "digits"
+    shutil.copytree(digits / "1", digits / "2")
+    shutil.copytree(repository / "threat", repository / "spare")
+    settings = digits / "pipeline.toml"
+    settings.write_text('[versions]\npolicy = "all"\nlabels = { stable = 1, canary = 2 }\n' + settings.read_text())
+    (folder / "foretell.toml").write_text('[admin]\nkey = "k"\n')
+    with serving(folder, "--config", str(folder / "foretell.toml"), models={}, paths=[repository]) as served:
+        key = "authorization: Bearer k"
+        assert served.ask(post("/v2/repository/models/spare/unload", "", key)).status == 200
+        (digits / "3").mkdir()
+        (digits / "3" / "model.onnx").write_bytes(b"junk")
+        assert served.ask(post("/v2/repository/models/digits/load", "", key)).status >= 400
+        yield served
+
+
+PICK = """(async () => {
+  const card = document.querySelector("section#digits");
+  const chips = [...card.querySelectorAll(".versions label")].map((chip) => chip.innerText.replace(/\\s+/g, " ").trim());
+  const dead = [...card.querySelectorAll(".versions input:disabled")].map((field) => field.value);
+  card.querySelector(".versions input[value$='/versions/1']").click();
+  card.querySelector("form button").click();
+  while (!card.querySelector(".note").textContent) await new Promise(requestAnimationFrame);
+  const asked = performance.getEntriesByType("resource").map((entry) => new URL(entry.name).pathname);
+  const away = document.querySelector("section#spare").innerText.replace(/\\s+/g, " ");
+  return [chips, dead, card.querySelector(".note").textContent, asked.includes("/predict/digits/versions/1"), away];
+})()"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: the page is not tried in a browser")
+def test_every_version_is_shown_with_its_labels_and_state_and_can_be_asked(versioned: Served, tmp_path: Path) -> None:
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(f"http://127.0.0.1:{versioned.port}/docs")
+        chips, dead, note, asked, away = browser.evaluate(PICK)
+    assert chips == ["no version named is answered by 2", "3 unavailable", "2 canary", "1 stable"]
+    assert dead == ["/predict/digits/versions/3"]
+    assert note.startswith("200 OK")
+    assert asked
+    assert "not served now" in away
+    assert "unavailable unloaded" in away
+
+
+def test_a_model_with_one_version_has_no_picker(client: InProcess) -> None:
+    assert "class='versions'" not in client.request("GET", "/docs").body.decode()

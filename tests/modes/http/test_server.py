@@ -11,7 +11,7 @@ import pytest
 
 import foretell.demo
 from foretell.errors import Setup
-from foretell.modes.http.server import listen
+from foretell.sockets import listen
 from tests.serving import Served, double, eventually, free_port, post, serving, sleep
 
 DEMO = Path(foretell.demo.__file__).parent / "models"

@@ -6,7 +6,8 @@ import logging
 import orjson
 import pytest
 
-from foretell.errors import CODES, Busy, Cancelled, ForetellError, Kind, Setup, WrongVerb
+from foretell.codes import CODES
+from foretell.errors import Busy, Cancelled, ForetellError, Kind, Setup, WrongVerb
 from foretell.modes.http.status import STATUS, refusal, unexpected
 from tests.serving import Served, double, eventually, infer, post, sleep
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from foretell.backends.python import PythonModel
-from foretell.errors import CODES
+from foretell.codes import CODES
 from foretell.pipeline import Pipeline
 from foretell.tensors import Datatype, Signature, TensorSpec
 from foretell.testing import FakeBackend, InProcess, Response

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from foretell.backends.python import PythonModel
-from foretell.errors import CODES
+from foretell.codes import CODES
 from foretell.pipeline import Pipeline
 from foretell.tensors import Arrays, Datatype, Signature, TensorSpec
 from foretell.testing import FakeBackend, InProcess, Response
@@ -212,3 +212,12 @@ def test_a_verb_is_asked_by_post() -> None:
         answer = get(Pipeline(FakeBackend()), path)
         assert refused(answer, 405) == "wrong_verb"
         assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("place", ["", "/versions/1"])
+def test_explanations_are_refused_in_words(method: str, place: str) -> None:
+    with InProcess(half_plus_three(TensorSpec("y", Datatype.FP32))) as client:
+        answer = client.request(method, f"/v1/models/m{place}:explain", b"{}", {"content-type": "application/json"})
+    assert (answer.status, answer.json()["code"]) == (404, "unknown_route")
+    assert ":predict" in answer.json()["error"]

@@ -72,6 +72,13 @@ for (const form of document.querySelectorAll("form")) {
   }
 }
 
+for (const picker of document.querySelectorAll(".versions")) {
+  const form = picker.closest("section").querySelector("form");
+  const point = () => (form.dataset.url = picker.querySelector("input:checked").value);
+  picker.addEventListener("change", point);
+  point(); // a page that is loaded again may come with what was chosen before
+}
+
 for (const line of document.querySelectorAll(".line")) {
   const button = document.createElement("button");
   button.textContent = "copy";

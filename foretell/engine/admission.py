@@ -1,0 +1,51 @@
+"""How long the model takes, as measured, and so how long a newcomer would wait."""
+
+FALL, RISE = 0.5, 0.2  # weight of a new measurement below and above the mean
+MOST_RISE = 4.0  # a measurement counts for at most so many times the mean: one outlier moves little, a slower model is learnt
+
+
+class ServiceTime:
+    """The mean seconds of a call, by its rows: 1, 2, up to 4, up to 8, ... up to ``most_rows``.
+
+    No size is taken to cost more than a larger one does, and one above all that were measured no more than those: an estimate
+    that errs lets in.
+    ``longest_s`` is the longest of the means; 0.0 when nothing was measured.
+    """
+
+    def __init__(self, most_rows: int) -> None:
+        self.most_rows = most_rows
+        self.longest_s = 0.0
+        self._means = [0.0] * ((most_rows - 1).bit_length() + 1)
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """Count a call; one of more rows than ``most_rows`` was made in parts."""
+        if rows > self.most_rows:
+            seconds /= -(-rows // self.most_rows)
+            rows = self.most_rows
+        size = (rows - 1).bit_length()
+        before = self._means[size]
+        if seconds <= before:
+            mean = before + (seconds - before) * FALL
+        elif before:
+            mean = before + (min(seconds, before * MOST_RISE) - before) * RISE
+        else:
+            mean = seconds
+        self._means[size] = mean
+        if mean > self.longest_s:
+            self.longest_s = mean
+        elif before == self.longest_s:
+            self.longest_s = max(self._means)
+
+    def expect(self, rows: int) -> float:
+        """The seconds that this many rows will take, in as many calls as they need; 0.0 when nothing was measured."""
+        calls, rest = divmod(rows, self.most_rows)
+        return calls * self._one(self.most_rows) + (self._one(rest) if rest else 0.0)
+
+    def left(self, rows: int, elapsed: float) -> float:
+        """The seconds until a call ends that has run for ``elapsed``; one that is late may take as long again as it is late."""
+        return abs(self.expect(rows) - elapsed)
+
+    def _one(self, rows: int) -> float:
+        size = (rows - 1).bit_length()
+        larger = [mean for mean in self._means[size:] if mean]
+        return min(larger) if larger else max(self._means[:size], default=0.0)

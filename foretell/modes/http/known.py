@@ -1,0 +1,32 @@
+"""Heads of requests that came before, byte for byte: clients send the same one again and again, and it means the same."""
+
+from typing import NamedTuple
+
+from foretell.modes.http.heads import NO_MARKS, Heads
+
+MOST_HEADS = 1024
+MOST_BYTES = 2048  # of one head
+
+
+class KnownHead(NamedTuple):
+    """What the parser made of a head of the fast lane."""
+
+    url: bytes
+    heads: Heads
+    keep_alive: bool
+
+
+class KnownHeads(dict[bytes, KnownHead]):
+    """By all bytes of a head, request line and blank line included; when there are too many, all are forgotten."""
+
+    def learn(self, chunk: bytes, url: bytes, heads: Heads, *, keep_alive: bool) -> None:
+        """Know the head of a request, if ``chunk`` is that request from its first byte to its last, and nothing else.
+
+        A head that says who asks, such as a request id, does not come again.
+        """
+        end = len(chunk) - heads.length
+        if heads.marks is not NO_MARKS or not 0 < end <= MOST_BYTES or chunk.find(b"\r\n\r\n") + 4 != end:
+            return
+        if len(self) >= MOST_HEADS:
+            self.clear()
+        self[chunk[:end]] = KnownHead(url, heads, keep_alive)

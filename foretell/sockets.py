@@ -1,0 +1,62 @@
+"""Sockets that are bound before anything is loaded, so that a port that is taken is told at once."""
+
+import logging
+import socket
+import sys
+from collections.abc import Iterable
+
+from foretell.cpus import count_cpus
+from foretell.errors import Setup
+from foretell.settings import Settings
+
+log = logging.getLogger("foretell")
+BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises Setup ``wrong_address``, naming what to change."""
+    listening = socket.socket(_family(host), socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        text = f"cannot listen on {host} port {port}: {error.strerror or error}; choose another with --http-port or --host"
+        raise Setup("wrong_address", text) from error
+    listening.setblocking(False)
+    return listening
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket that keeps a port for gRPC without listening: each worker listens on it, next to the others.
+
+    Raises Setup ``wrong_address`` when somebody else has it: a port that is shared so would be shared with anybody.
+    """
+    try:
+        with socket.socket(_family(host), socket.SOCK_STREAM) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind((host, port))
+            alone.listen(1)
+            port = alone.getsockname()[1]
+        kept = socket.socket(_family(host), socket.SOCK_STREAM)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind((host, port))
+    except OSError as error:
+        text = f"cannot listen on {host} port {port} for gRPC; choose another with --grpc-port or --host"
+        raise Setup("wrong_address", text) from error
+    return kept
+
+
+def tell_ready(settings: Settings, listening: socket.socket, models: Iterable[str], seconds: float) -> None:
+    """Print the line that says that all is ready, and where; and log what there is to compute with."""
+    log.info("%s", count_cpus().sentence(settings.workers, settings.engine.threads))
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{listening.getsockname()[1]}"
+    where = url if settings.grpc.port < 0 else f"{url}  gRPC {host}:{settings.grpc.port}"
+    sys.stdout.write(f"ready  {where}  models: {', '.join(models)}  ({seconds:.2f} s; page for people: {url}/docs)\n")
+    sys.stdout.flush()
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

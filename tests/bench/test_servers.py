@@ -1,0 +1,267 @@
+"""``foretell bench`` on real servers: our own, and some that no load generator should trust."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from foretell.bench.load import Load
+from foretell.bench.network import Address, Sockets
+from foretell.bench.session import Report, Wanted, bench
+from foretell.bench.sweep import Step
+from foretell.cli import cli
+from foretell.errors import ForetellError, Unavailable
+from tests.serving import Served, free_port, serving
+
+FIVE_MS = """
+@foretell.model(inputs={"x": "FP32"}, outputs={"y": "FP32"})
+def model(arrays):
+    time.sleep(0.005)
+    return {"y": arrays["x"]}
+"""
+
+
+def nothing(step: Step) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("bench"), "--grpc-port", "0") as running:
+        yield running
+
+
+def measure(served: Served, model: str = "double", **wanted: object) -> Report:
+    return bench(Wanted(where=f"http://127.0.0.1:{served.port}", model=model, seconds=0.4, **wanted), nothing)  # type: ignore[arg-type]
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["bench", *words])
+
+
+@pytest.mark.parametrize("protocol", ["json", "binary"])
+def test_clients_are_all_answered_over_http(served: Served, protocol: str) -> None:
+    before = served.count("double", "ok")
+    figures = measure(served, clients=4, protocol=protocol, rows=3).figures
+    assert figures is not None
+    assert figures.good == figures.sent > 50
+    assert served.count("double", "ok") - before >= figures.good
+
+
+def test_clients_are_all_answered_over_grpc(served: Served) -> None:
+    report = bench(Wanted(where=f"http://{served.grpc}", model="double", clients=4, seconds=0.4, protocol="grpc"), nothing)
+    assert report.figures is not None
+    assert report.figures.good == report.figures.sent > 50
+
+
+def test_a_message_larger_than_every_window_goes_over_grpc(served: Served) -> None:
+    wanted = Wanted(where=f"http://{served.grpc}", model="double", clients=1, seconds=0.4, protocol="grpc", rows=60_000)
+    report = bench(wanted, nothing)
+    assert report.figures is not None
+    assert report.figures.good == report.figures.sent > 0
+
+
+def test_an_open_load_sends_every_request(served: Served) -> None:
+    figures = measure(served, rate=200.0).figures
+    assert figures is not None
+    assert figures.good == figures.sent == pytest.approx(80, abs=40)
+
+
+def test_texts_are_made_for_a_model_that_takes_them(served: Served) -> None:
+    figures = measure(served, "text", clients=1).figures
+    assert figures is not None
+    assert not figures.outcomes
+
+
+def test_the_rows_of_a_file_are_sent(served: Served, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.ones((10, 2), np.float32))
+    (tmp_path / "rows.json").write_text('[{"x": [1, 2]}, {"x": [3, 4]}]')
+    for name in ("rows.npy", "rows.json"):
+        figures = measure(served, clients=1, data=tmp_path / name).figures
+        assert figures is not None
+        assert figures.good == figures.sent > 0
+
+
+def test_rows_that_the_model_refuses_are_told_before_anything_is_measured(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('[{"x": [1, 2, 3]}]')
+    with pytest.raises(ForetellError, match="'400'"):
+        measure(served, clients=1, data=tmp_path / "rows.json")
+
+
+def test_a_file_without_the_models_input_is_refused_by_name(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('[{"z": 1}]')
+    with pytest.raises(ForetellError, match=r"rows\.json.*'x'"):
+        measure(served, clients=1, data=tmp_path / "rows.json")
+
+
+def test_a_server_with_several_models_asks_for_a_name_and_lists_them(served: Served) -> None:
+    result = run(f"http://127.0.0.1:{served.port}")
+    assert result.exit_code == 1
+    assert "double, slow, text" in result.stderr
+
+
+def test_the_knee_of_a_model_of_200_requests_a_second_is_found(tmp_path: Path) -> None:
+    with serving(tmp_path, "--engine-max-batch-rows", "1", models={"five": FIVE_MS}) as server:
+        wanted = Wanted(where=f"http://127.0.0.1:{server.port}", seconds=1.0, slo_s=0.2)
+        report = bench(wanted, nothing)
+    assert report.sweep is not None
+    assert report.sweep.knee is not None
+    assert report.sweep.knee.rate == pytest.approx(200, rel=0.15)
+
+
+def test_a_path_is_served_for_the_time_and_the_report_is_json(tmp_path: Path) -> None:
+    (tmp_path / "five.py").write_text("import time\nimport foretell\n" + FIVE_MS)
+    result = run(f"{tmp_path}/five.py:model", "--clients", "2", "--seconds", "0.4", "--json")
+    assert result.exit_code in (0, 3), result.stderr
+    report = json.loads(result.stdout)
+    assert report["figures"]["latency_s"]["p50"] >= 0.005
+    assert report["wanted"]["clients"] == 2
+
+
+def test_offline_of_a_path_runs_in_this_process(tmp_path: Path) -> None:
+    (tmp_path / "five.py").write_text("import time\nimport foretell\n" + FIVE_MS)
+    result = run(f"{tmp_path}/five.py:model", "--scenario", "offline", "--seconds", "0.3")
+    assert result.exit_code == 0, result.stderr
+    assert "samples/s" in result.stdout
+
+
+def test_two_kinds_of_load_exclude_each_other() -> None:
+    assert "exclude each other" in run("model.onnx", "--rate", "5", "--clients", "5").stderr
+
+
+@pytest.mark.parametrize("where", ["https://127.0.0.1:1", "ftp://x", "http://", "http://h/path", "http://h:port"])
+def test_a_url_that_cannot_be_measured_is_refused_in_a_sentence(where: str) -> None:
+    result = run(where, "m", "--clients", "1")
+    assert result.exit_code == 1
+    assert "http://127.0.0.1:8000" in result.stderr
+
+
+def test_a_port_where_nobody_listens_is_told() -> None:
+    result = run(f"http://127.0.0.1:{free_port()}", "m", "--clients", "1")
+    assert result.exit_code == 1
+    assert "what to do" in result.stderr
+
+
+def test_a_path_without_a_model_is_told() -> None:
+    result = run("nowhere.onnx")
+    assert result.exit_code == 1
+    assert "nowhere.onnx" in result.stderr
+
+
+def test_a_plot_of_an_unknown_kind_is_refused_before_anything_runs() -> None:
+    result = run("nowhere.onnx", "--plot", "knee.gif")
+    assert "wrong_target" in result.stderr
+
+
+@contextmanager
+def rude(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server that does with each connection as it likes."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    kept: list[socket.socket] = []
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            kept.append(connection)
+            threading.Thread(target=_answer, args=(answer, connection), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        for connection in kept:
+            connection.close()
+
+
+def _answer(answer: Callable[[socket.socket], None], connection: socket.socket) -> None:
+    try:
+        answer(connection)
+    except OSError:
+        return
+
+
+def hang_up(connection: socket.socket) -> None:
+    connection.recv(1000)
+    connection.close()
+
+
+def garbage(connection: socket.socket) -> None:
+    while connection.recv(100_000):
+        connection.sendall(b"\x00\xffSSH-2.0-nonsense\r\n\r\n" * 50)
+
+
+def endless_head(connection: socket.socket) -> None:
+    connection.recv(1000)
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        connection.sendall(b"x-more: " + b"y" * 10_000 + b"\r\n")
+
+
+def too_much(connection: socket.socket) -> None:
+    while connection.recv(100_000):
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}{}{}")
+
+
+def silence(connection: socket.socket) -> None:
+    while connection.recv(100_000):
+        continue
+
+
+def chunked(connection: socket.socket) -> None:
+    while connection.recv(100_000):
+        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        connection.sendall(b"0\r\n\r\n")
+
+
+def slow_head(connection: socket.socket) -> None:
+    while connection.recv(100_000):
+        for part in (b"HTTP/1.1 2", b"00 OK\r\nContent-Le", b"ngth: 5\r\n\r", b"\nab", b"cde"):
+            connection.sendall(part)
+
+
+def last_answer(connection: socket.socket) -> None:
+    connection.recv(100_000)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\ncontent-length: 2\r\n\r\n{}")
+    connection.close()
+
+
+def load_on(port: int, longest_s: float = 0.3) -> Load:
+    from functools import partial
+
+    from foretell.bench.http1 import HttpLink, write_request
+
+    address = Address("127.0.0.1", port)
+    request = write_request(str(address), "/", b"{}", {})
+    return Load(Sockets(address, partial(HttpLink, [request], bytearray(2**16))), longest_s)
+
+
+@pytest.mark.parametrize("answer", [hang_up, garbage, endless_head, too_much, silence])
+def test_a_server_that_gives_no_answer_ends_the_load_within_bounds(answer: Callable[[socket.socket], None]) -> None:
+    with rude(answer) as port, pytest.raises(Unavailable, match="in a row came to nothing"):
+        load_on(port).run_closed(120, 5.0)
+
+
+@pytest.mark.parametrize("answer", [chunked, slow_head, last_answer])
+def test_answers_in_chunks_in_parts_and_on_connections_that_end_are_good(answer: Callable[[socket.socket], None]) -> None:
+    with rude(answer) as port:
+        samples = load_on(port, 5.0).run_closed(2, 0.3)
+    assert len(samples.took) > 5
+    assert not samples.failed
+
+
+@pytest.mark.parametrize("answer", [hang_up, garbage])
+def test_a_url_of_no_model_server_is_told_in_a_sentence(answer: Callable[[socket.socket], None]) -> None:
+    with rude(answer) as port:
+        result = run(f"http://127.0.0.1:{port}", "m", "--clients", "1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("foretell: ")
