@@ -11,10 +11,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Clients that cannot live in one environment: each has its own, made by make clients.
 CLIENT_VENVS := .venv-clients
+RUNTIMES := .venv-runtimes
 CLIENTS := $(patsubst tests/clients/%_roundtrip.py,%,$(wildcard tests/clients/*_roundtrip.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak clients check format docs bench models clean
+.PHONY: help demo test soak clients runtimes check format docs bench models clean
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +31,9 @@ soak: $(VENV)/.dev ## run the long form of what make test does shortly: drills, 
 
 clients: $(VENV)/.dev $(CLIENTS:%=$(CLIENT_VENVS)/%/.made) ## have the clients of kserve, MLServer and TensorFlow Serving ask (2.4 GB)
 	@$(BIN)/python -m pytest tests/clients -rA
+
+runtimes: $(RUNTIMES)/.made ## run the tests of every runtime, those of torch and TensorFlow too (3 GB)
+	@$(RUNTIMES)/bin/python -m pytest tests/backends tests/convert tests/test_backends_page.py tests/test_parity.py -rs
 
 check: $(VENV)/.dev ## format, lint, types, layers, docs
 	@$(BIN)/ruff format --check .
@@ -68,7 +72,7 @@ stubs: $(VENV)/.stubs ## generate the gRPC messages from their .proto files agai
 	@sed -i 's/^from google.protobuf import descriptor_pool as/from foretell.modes.grpc.stubs import pool as/' $(STUBS)/*_pb2.py
 
 clean: ## remove .venv and what tools left behind
-	rm -rf $(VENV) $(CLIENT_VENVS) .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(VENV) $(CLIENT_VENVS) $(RUNTIMES) .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -83,6 +87,14 @@ $(CLIENT_VENVS)/%/.made: tests/clients/%.txt
 	@$(CLIENT_VENVS)/$*/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
 	@test ! -e tests/clients/$*.without-dependencies.txt || $(CLIENT_VENVS)/$*/bin/python -m pip \
 		--disable-pip-version-check --quiet install --no-deps --requirement tests/clients/$*.without-dependencies.txt
+	@touch $@
+
+# Torch from its own index, where there is a build for CPUs alone: the other one is ten times as large.
+$(RUNTIMES)/.made: $(VENV)/.made pyproject.toml
+	@echo "installing every runtime into $(RUNTIMES) ..."
+	@"$(PYTHON)" -m venv --clear $(RUNTIMES)
+	@$(RUNTIMES)/bin/python -m pip --disable-pip-version-check --quiet install --extra-index-url https://download.pytorch.org/whl/cpu \
+		--editable '.[dev,keras,torch,huggingface]'
 	@touch $@
 
 # An editable install: a change of the code needs no new one, a change of pyproject.toml does.

@@ -23,6 +23,7 @@ from foretell.engine.states import Control
 from foretell.engine.suspects import Suspects
 from foretell.engine.warmup import Disturbance
 from foretell.errors import Setup
+from foretell.memory import set_aside
 from foretell.modes.http.accepting import Turns
 from foretell.modes.http.app import HttpApp
 from foretell.modes.http.hosts import HostRoutes
@@ -157,6 +158,7 @@ class Seat:
     turns: Turns | None = None
     shares_ports = False
     served: Mapping[str, Sequence[str]] | None = None  # model -> versions: what to start with; None: what the settings say
+    lacking: Sequence[str] | None = None  # what is lost on disk, where models that cannot be loaded are to be gone without
     may_listen = True  # for gRPC, before its models are loaded
 
     def __init__(self, service: Service, listening: socket.socket) -> None:
@@ -187,11 +189,12 @@ async def serve_from(seat: Seat, repository: Repository) -> None:
             await grpc.start()
     seat.take(server)
     serving = asyncio.ensure_future(server.serve_until_stopped())
-    loading = asyncio.ensure_future(service.loader.start(repository, seat.served))
+    loading = asyncio.ensure_future(service.loader.start(repository, seat.served, seat.lacking))
     try:
         await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()
+            set_aside()
             port = -1
             if grpc is not None:
                 port = await grpc.start()
@@ -230,7 +233,7 @@ async def _check(sources: Sequence[ModelSource], settings: Settings) -> list[Che
         engine = await start_engine(source, settings)
         warm, signature, memory = engine.warm, engine.pipeline.signature, engine.memory_bytes
         found = (warm.first_s, memory, warm.refusal, warm.disturbance)
-        checked.append(Checked(engine.name, engine.version, signature, engine.place.name, *found))
+        checked.append(Checked(engine.name, engine.version, signature, engine.whereabouts, *found))
         await engine.stop()
     return checked
 

@@ -88,6 +88,8 @@ def zeros(node: Node) -> Array:
     return np.full(shape, b"", np.object_) if node.dtype is Datatype.BYTES else np.zeros(shape, node.dtype.numpy)
 
 
-def specs(nodes: Sequence[Node], rows: bool) -> tuple[TensorSpec, ...]:
-    """The nodes as a signature has them: without the axis of rows, if there is one."""
-    return tuple(TensorSpec(node.name, node.dtype, node.dims[rows:], text=node.dtype is Datatype.BYTES) for node in nodes)
+def specs(nodes: Sequence[Node], rows: bool, text: bool = True) -> tuple[TensorSpec, ...]:
+    """The nodes as a signature has them: without the axis of rows, if there is one. ``text``: BYTES are texts, in UTF-8."""
+    return tuple(
+        TensorSpec(node.name, node.dtype, node.dims[rows:], text=text and node.dtype is Datatype.BYTES) for node in nodes
+    )

@@ -6,6 +6,8 @@ import tempfile
 import time
 from enum import IntEnum
 
+from foretell.errors import Setup
+
 COUNTERS_BYTES = 4 * 2**20
 SUSPECTS = 64
 _PAGE = 4096
@@ -106,13 +108,13 @@ class Board:
 
     @classmethod
     def create(cls, slots: int) -> "Board":
-        """A new board, all of it zero; its memory is taken only where it is written."""
-        if hasattr(os, "memfd_create"):
+        """A new board, all of it zero; its memory is taken only where it is written. Raises Setup where nobody gives any."""
+        size = _PAGE + slots * _SLOT_BYTES
+        try:
             fd = os.memfd_create("foretell-board")
-        else:
-            with tempfile.TemporaryFile() as file:
-                fd = os.dup(file.fileno())
-        os.ftruncate(fd, _PAGE + slots * _SLOT_BYTES)
+        except (AttributeError, OSError):  # no Linux, or a sandbox that has no such call
+            fd = _nameless_file(size)
+        os.ftruncate(fd, size)
         return cls(fd)
 
     @property
@@ -140,6 +142,18 @@ class Board:
     def connections(self) -> dict[int, int]:
         """The open connections of each worker that lives, by the number of its slot."""
         return {slot.number: slot.connections for slot in self.slots if slot.pid}
+
+
+def _nameless_file(size: int) -> int:
+    """A file in the folder for temporary ones, whose room is taken at once: a full disk would kill who writes it later."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            return os.dup(file.fileno())
+    except OSError as error:
+        text = f"there is no memory that workers could share, neither memfd_create nor a temporary file ({error.strerror})"
+        raise Setup("no_shared_memory", text) from error
 
 
 class Turns:

@@ -3,16 +3,27 @@
 A load has two phases: all prepare the model, and when all could, all serve it; when one could not, nobody does.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from foretell.channel import Channel, pack_error
 from foretell.errors import Busy, ForetellError, Late
 
+log = logging.getLogger("foretell")
 Error = Mapping[str, Any] | None
 MARGIN_S = 5.0  # a worker bounds its loading by itself, and is waited for a little longer
+
+
+class State(TypedDict):
+    """What a worker has. ``served``: model -> versions; ``lacking``: what it could not load; ``made``: model -> a mark of its
+    files, which differs where they do."""
+
+    served: dict[str, list[str]]
+    lacking: list[str]
+    made: dict[str, int]
 
 
 class Member(Protocol):
@@ -44,6 +55,7 @@ class Change:
     members: list[Member] = field(default_factory=list)
     waiting: list[Member] = field(default_factory=list)
     error: Error = None
+    marks: set[int | None] = field(default_factory=set)  # of the files that the members have loaded
 
 
 class Changes:
@@ -58,7 +70,7 @@ class Changes:
         self.members = members
         self.broken = broken
         self.within_s = load_s + MARGIN_S
-        self.served: dict[str, list[str]] | None = None  # model -> versions: what a worker that comes later starts with
+        self.known: State | None = None  # what a worker that comes later starts with
         self._queued: list[Change] = []
         self._running: dict[int, Change] = {}
         self._count = 0
@@ -77,6 +89,19 @@ class Changes:
         self._queued.append(Change(self._count, verb, name, origin, question, phase, now + self.within_s))
         self.begin(now)
 
+    def came(self, member: Member, state: State, now: float) -> None:
+        """A worker has started, from what is on disk now: where that is not what the others have, all load it."""
+        before, self.known = self.known, self.known or state
+        if before is None:
+            return
+        if set(before["lacking"]) != set(state["lacking"]):
+            self.known = state  # there was nobody else
+        for name, mark in before["made"].items():
+            if state["made"].get(name, mark) != mark:
+                log.warning("model %s: its files were changed since they were loaded: all workers serve the new ones", name)
+                before["made"][name] = state["made"][name]
+                self.ask(member, 0, "load", name, now)
+
     def begin(self, now: float) -> None:
         """Begin what is queued, if no worker is starting."""
         members = self.members()
@@ -88,7 +113,7 @@ class Changes:
             self._running[change.number] = change
             self._order(change, change.phase, now)
 
-    def did(self, member: Member, number: int, error: Error, served: dict[str, list[str]], now: float) -> None:
+    def did(self, member: Member, number: int, error: Error, state: State, now: float) -> None:
         """A worker has followed an order, or could not."""
         change = self._running.get(number)
         if change is None or member not in change.waiting:
@@ -97,7 +122,8 @@ class Changes:
         if error is not None:
             self._note(change, member, error)
         elif change.phase is not Phase.PREPARE:
-            self.served = served
+            self.known = state
+            change.marks.add(state["made"].get(change.name))
         self._go_on(change, now)
 
     def left(self, member: Member, now: float) -> None:
@@ -150,6 +176,9 @@ class Changes:
             return
         if self._running.pop(change.number, None) is not None:
             _answer(change.origin, change.question, change.error)
+            if len(change.marks) > 1 and change.phase is Phase.COMMIT:
+                log.warning("model %s: its files were changed while workers loaded them: all load them again", change.name)
+                self.ask(change.origin, 0, "load", change.name, now)
 
 
 def being_changed(name: str) -> Busy:

@@ -1,4 +1,4 @@
-"""The command line: six verbs, each of which imports what it needs when it is called."""
+"""The command line: seven verbs, each of which imports what it needs when it is called."""
 
 import os
 import sys
@@ -11,15 +11,14 @@ import click
 from foretell.codes import CODES
 from foretell.errors import ForetellError
 from foretell.plugins import did_you_mean
-from foretell.settings import Key, load_settings, walk, write_toml
+from foretell.settings import load_settings, write_toml
+from foretell.sockets import open_standard_streams
+from foretell.verbs import Predicting, Sectioned, flags_of
 
 if TYPE_CHECKING:
     from foretell.settings import Settings
 
 SOME_ROWS_FAILED = 3
-COMMON = ("host", "http.port", "grpc.port", "log.level")
-TITLES = {"http": "HTTP", "grpc": "gRPC", "engine": "Batching and queues, for each model", "timeouts": "Longest times"}
-METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 class Refusal(click.ClickException):
@@ -59,61 +58,6 @@ class Verbs(click.Group):
             raise Refusal(f"a mistake of its own: {error!r}", "Add --log-level debug to see where, and report it.") from error
 
 
-class Sectioned(click.Command):
-    """A verb whose help shows its own options first, then the settings under headings."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {}
-        options = (parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option))
-        for parameter in sorted(options, key=lambda option: isinstance(option, Flag)):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                title = parameter.title if isinstance(parameter, Flag) else "Options"
-                sections.setdefault(title, []).append(record)
-        for title, records in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
-
-
-class Predicting(Sectioned):
-    """``foretell predict``, for whom a second file without its flag is the target."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        given = list(args)
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            _, more, _ = self.make_parser(ctx).parse_args(given)
-            if len(more) == 1:
-                raise click.UsageError(f"to write the answers to {more[0]}: -o {more[0]}", ctx) from error
-            raise
-
-
-def _note_level(ctx: click.Context, parameter: click.Parameter, level: str | None) -> str | None:
-    ctx.meta["foretell.level"] = level
-    return level
-
-
-class Flag(click.Option):
-    """The flag of one setting. Its text is checked where all settings are, so that every source gets the same answer."""
-
-    def __init__(self, key: Key) -> None:
-        self.title = "Options" if key.name in COMMON else TITLES.get(key.section, "Options")
-        super().__init__(
-            [f"{key.flag}/--no-{key.flag[2:]}" if key.type is bool else key.flag, key.name.replace(".", "__")],
-            type=bool if key.type is bool else str,
-            default=None,
-            metavar=None if key.type is bool else METAVARS[key.type],
-            help=f"{key.help}  [{'|'.join(key.choices) + '; ' if key.choices else ''}default: {key.shown_default}]",
-            callback=_note_level if key.name == "log.level" else None,
-        )
-
-
-def flags_of(verb: str) -> list[click.Parameter]:
-    """One flag for each setting of a verb, but for secrets; every verb has ``--log-level``."""
-    return [Flag(key) for key in walk() if (key.verb == verb and not key.secret) or key.name == "log.level"]
-
-
 @click.group(
     cls=Verbs,
     subcommand_metavar="VERB ...",
@@ -130,6 +74,7 @@ def cli() -> None:
       foretell inspect model.onnx
       foretell ask http://127.0.0.1:8000 model rows.json
       foretell bench model.onnx
+      foretell convert model.json -o model.onnx
       foretell demo
     """
 
@@ -159,6 +104,7 @@ def serve(
 
     Each setting is a flag, a FORETELL_* variable and a key of the --config file; the first of these that is there wins.
     The flag --http-port, say, is the variable FORETELL_HTTP_PORT, and the key "port" in the table [http].
+    FORETELL_ADMIN_KEY, which lets its holders load and unload models, is a secret and has no flag.
     """
     settings, origins = _settings(config, flags)
     if print_config:
@@ -331,6 +277,38 @@ def bench(target: str, model: str | None, **options: Any) -> None:
         raise click.exceptions.Exit(SOME_ROWS_FAILED)
 
 
+@cli.command(cls=Sectioned, params=flags_of("convert"), short_help="Write a model in another format.")
+@click.argument("model", metavar="MODEL")
+@click.option("-o", "--output", "target", metavar="OUT", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option(
+    "--rows", metavar="FILE", type=click.Path(path_type=Path), help="Rows to compare on, as for predict.  [default: made up]"
+)
+@click.option(
+    "--tolerance",
+    metavar="X",
+    type=click.FloatRange(0),
+    default=1e-3,
+    help="Largest difference allowed, by the largest value of an output.  [default: 0.001]",
+)
+@click.option("--trust", is_flag=True, help="Load MODEL even if its format can run any code: a pickle, say.")
+def convert(model: str, target: Path, rows: Path | None, tolerance: float, trust: bool, **flags: object) -> None:
+    """Write MODEL in the format of OUT: .onnx, .xml (OpenVINO) or .tflite (LiteRT).
+
+    Both then answer the same rows, and the largest differences are shown. If one is above the tolerance, nothing is written.
+
+    \b
+      foretell convert model.json -o model.onnx
+      foretell convert model.onnx -o model.xml --rows rows.csv --tolerance 1e-5
+    """
+    _settings(None, flags)
+    from foretell.backends import ModelOptions
+    from foretell.convert import Wanted
+    from foretell.convert import convert as write
+    from foretell.display import show_conversion
+
+    show_conversion(write(model, target, Wanted(tolerance, rows, ModelOptions(trust=trust))))
+
+
 @cli.command(cls=Sectioned, params=flags_of("demo"), short_help="See two real models at work.")
 def demo(**flags: object) -> None:
     """Serve two real models, ask them, and print the answers with the curl lines that repeat it.
@@ -346,6 +324,7 @@ def demo(**flags: object) -> None:
 
 def main() -> None:
     """The ``foretell`` command."""
+    open_standard_streams()
     cli.main(prog_name="foretell")
 
 

@@ -289,6 +289,11 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
         "A configuration written for another server asks for something that is not done here.",
         "Do as the message says; docs/repository.md lists what is read.",
     ),
+    "wrong_conversion": (
+        Setup,
+        "A converted model does not answer as its original does: nothing was written.",
+        "Compare on rows of your own with `--rows`; raise `--tolerance` if the difference in the message is good enough.",
+    ),
     "wrong_provider": (
         Setup,
         "A model is to run on a provider that is not there, or that did not take it.",
@@ -301,8 +306,13 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
     ),
     "workers_failed": (
         Setup,
-        "Every worker process crashed again and again, and none is started any more.",
+        "No worker process could be started, or kept alive, and none is started any more.",
         "Read in the log how they ended: the lines before name each crash; `--workers 0` serves without a supervisor.",
+    ),
+    "no_shared_memory": (
+        Setup,
+        "The system gives processes no memory that they could share.",
+        "Allow `memfd_create`, or free room in the folder for temporary files (`TMPDIR`); `--workers 0` needs none.",
     ),
     "wrong_address": (
         Setup,
@@ -325,8 +335,8 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
 
 
 def tell(error: ForetellError) -> str:
-    """The sentence for a caller over the network: that of ``Setup`` names files, and is told by its code alone."""
-    if error.kind is not Kind.SETUP:
+    """The sentence for a caller over the network: that of ``Setup`` names files, and is told by its code if not ``whole``."""
+    if not isinstance(error, Setup) or error.whole:
         return error.message
     _, meaning, cure = CODES[error.code]
     return f"{meaning} {cure}"

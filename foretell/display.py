@@ -23,12 +23,13 @@ from foretell.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from foretell.assemble import Checked
+    from foretell.convert import Report as Conversion
     from foretell.modes.files import Report
 
 WIDTH_WHEN_PIPED = 160
 MOST_CHARS_OF_AN_OPTION = 60
 NOT_MEASURED = "not measured"
-WHERE = {"inline": "in the event loop", "thread": "in a thread of its own"}
+WHERE = {"inline": "in the event loop", "thread": "in a thread of its own", "process": "in a process of its own"}
 
 
 def show_checked(models: "Iterable[Checked]") -> None:
@@ -56,6 +57,16 @@ def show_report(report: "Report") -> None:
     if report.failed:
         why = "the lines above say why" if report.errors is None else f"{escape(str(report.errors))} says why"
         print(f"{_rows(report.failed)} could not be answered: {why}", file=sys.stderr)
+
+
+def show_conversion(report: "Conversion") -> None:
+    """What was written, and how far its answers lie from the original's."""
+    kind = "of your own" if report.own_rows else "that were made up"
+    print(f"{escape(str(report.target))}: {report.source_format} as {report.target_format}")
+    print(f"compared on {_rows(report.rows)} {kind}:")
+    for each in report.differences:
+        off = f"off by up to {each.absolute:.3g}, {each.relative:.3g} of its largest value" if each.absolute else "the same"
+        print(f"  {escape(each.output)}  {off}")
 
 
 def inspect_models(path: str) -> list[dict[str, Any]]:

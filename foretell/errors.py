@@ -116,3 +116,4 @@ class Broken(ForetellError):
 
 class Setup(ForetellError):
     kind = Kind.SETUP
+    whole = False  # whether its sentence, which names files, may go over the network: to who holds the admin key

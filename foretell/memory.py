@@ -1,6 +1,7 @@
 """What memory a process holds, as the kernel counts it, and giving back what is free."""
 
 import ctypes
+import gc
 import re
 from pathlib import Path
 
@@ -26,6 +27,29 @@ def trim() -> bool:
     """
     give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return give_back is not None and bool(give_back(0))
+
+
+def set_aside() -> None:
+    """Collect what is garbage, and have later collections pass over all that is left.
+
+    A full collection looks at every object that there is, those of large libraries too: nobody is answered meanwhile.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def set_aside_more() -> None:
+    """Have later collections pass over what has come since, where what there was is set aside. Takes no time."""
+    if gc.get_freeze_count():
+        gc.freeze()
+
+
+def tidy() -> None:
+    """Give back the memory of what was taken out, also where it was set aside and holds itself."""
+    if gc.get_freeze_count():
+        gc.unfreeze()
+        set_aside()
+    trim()
 
 
 class Growth:

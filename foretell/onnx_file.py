@@ -27,6 +27,7 @@ _CHILDREN: Mapping[str, Mapping[int, str]] = {  # message -> field number -> mes
     "Tensor": {13: "Entry"},
 }
 _OPERATOR = 4  # of a Node
+_KIND = (_OPERATOR, 7)  # and its domain
 _TO_NODES: Mapping[str, Mapping[int, str]] = {  # the same, as far as there are nodes below
     message: {number: child for number, child in children.items() if "Tensor" not in child and child != "Entry"}
     for message, children in _CHILDREN.items()
@@ -123,10 +124,49 @@ def _outside(location: str, model: Path, why: str) -> Setup:
 
 
 def _describe(data: Buffer) -> dict[str, str]:
-    facts = {**_header(data), "size": f"{len(data):,} bytes"}
+    facts = {**_header(data), "size": f"{len(data):,} bytes", **_describe_graph(data)}
     if data.find(b"DynamicQuantize") >= 0 and any(name.startswith("DynamicQuantize") for name in operators(data)):
         facts["quantization"] = "dynamic: the rows of a batch share a scale"
     return facts
+
+
+def _describe_graph(data: Buffer) -> dict[str, str]:
+    """How many parameters it stores, its operators, and those outside the standard set, which other runtimes may lack."""
+    kinds, parameters = _count_graph(data)
+    facts = {"parameters": f"{parameters:,}", "operators": ", ".join(sorted({name for _, name in kinds}))}
+    special = sorted(f"{domain}.{name}" for domain, name in kinds if domain not in ("", "ai.onnx"))
+    return {**facts, "elsewhere": f"other runtimes may lack {', '.join(special)}"} if special else facts
+
+
+def _count_graph(data: Buffer) -> tuple[set[tuple[str, str]], int]:
+    """The domain and name of every operator, and the number of stored values, in subgraphs and functions too."""
+    kinds, parameters = set[tuple[str, str]](), 0
+    todo: list[tuple[str, Span]] = [("Model", (0, len(data)))]
+    while todo:
+        message, span = todo.pop()
+        if message == "Tensor":
+            parameters += _values(data, span)
+            continue
+        if message == "Node":
+            told = {number: data[begin:end] for number, (begin, end) in _submessages(data, span) if number in _KIND}
+            kinds.add((told.get(7, b"").decode("utf-8", "replace"), told.get(_OPERATOR, b"").decode("utf-8", "replace")))
+        children = _CHILDREN.get(message, {})
+        todo.extend((children[number], inner) for number, inner in _submessages(data, span) if number in children)
+    return kinds, parameters
+
+
+def _values(data: Buffer, span: Span) -> int:
+    """How many values a tensor has, by its dimensions: one each, or all in one field."""
+    count = 1
+    for number, wire, (begin, end) in _fields(data, span):
+        if number == 1 and wire == _VARINT:
+            count *= begin
+        elif number == 1 and wire == _BYTES:
+            at = begin
+            while at < end:
+                size, at = _varint(data, at, end)
+                count *= size
+    return count
 
 
 def _header(data: Buffer) -> dict[str, str]:

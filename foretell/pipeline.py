@@ -53,7 +53,9 @@ class Pipeline:
             outputs = self.model.forward(features)
         except ForetellError:
             raise
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise Broken("model_failed", "the model raised an error on this input") from error
         return self.finish(outputs)
 
@@ -80,7 +82,9 @@ def _run(steps: Sequence[Step], arrays: Arrays) -> Arrays:
             arrays = step(arrays)
         except ForetellError:
             raise
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise Broken("step_failed", "a step of the pipeline raised an error on this input") from error
         if not isinstance(arrays, Mapping):
             raise Broken("step_failed", f"a step of the pipeline gave {type(arrays).__name__}, not arrays by name")

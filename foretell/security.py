@@ -1,8 +1,10 @@
 """Who may administer this server: those who hold the one key, and nobody when there is none."""
 
 import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from foretell.errors import Denied, Unauthenticated
+from foretell.errors import Denied, Setup, Unauthenticated
 
 
 def check_admin(key: str, authorization: str | None) -> None:
@@ -17,3 +19,13 @@ def check_admin(key: str, authorization: str | None) -> None:
     if scheme.lower() != "bearer" or not is_same:
         text = "this needs the server's admin key, and the request has none or another: send `authorization: Bearer KEY`"
         raise Unauthenticated("wrong_key", text)
+
+
+@contextmanager
+def told_whole() -> Iterator[None]:
+    """Have a holder of the admin key told what is wrong with a file, names and all; others are told by the code alone."""
+    try:
+        yield
+    except Setup as error:
+        error.whole = True
+        raise

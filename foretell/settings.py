@@ -80,7 +80,9 @@ class EngineSettings:
     inline_below_us: float = setting(
         200.0, "A model whose forward of one row takes less runs in the event loop, else in a thread.", least=0
     )
-    threads: int = setting(1, "Threads of the runtime inside one forward; 0 takes an equal share of the CPUs for each worker.", least=0)
+    threads: int = setting(
+        1, "Threads of the runtime inside one forward; 0 takes an equal share of the CPUs for each worker.", least=0
+    )
     queue_timeout_s: float = setting(0.0, "Longest time in the queue; 0: as long as the request may take in all.", least=0)
     execute_timeout_s: float = setting(0.0, "Longest time in the model; 0: as long as the request may take in all.", least=0)
     urgent: bool = setting(False, "Let callers ask to be first, with priority 1; anybody may ask to be last, with 3.")
@@ -97,7 +99,11 @@ class TimeoutSettings:
 
     load_s: float = setting(300.0, "Loading and warming one model.", least=0.001)
     total_s: float = setting(30.0, "One request, from its last byte to its answer; a client may ask for less.", least=0.001)
-    receive_s: float = setting(30.0, "A pause of a client: while it sends a body or reads an answer; and the headers of a request, whole.", least=0.001)
+    receive_s: float = setting(
+        30.0,
+        "A pause of a client: while it sends a body or reads an answer; and the headers of a request, whole.",
+        least=0.001,
+    )
     shutdown_s: float = setting(25.0, "Finishing what is in flight after SIGTERM.", least=0)
     drain_grace_s: float = setting(5.0, "Going on to accept after SIGTERM while balancers notice.", least=0)
 
@@ -195,7 +201,7 @@ class Key:
         """The values that are allowed, in words: ``a whole number from 0 to 65535``."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        return _TYPE_WORDS[self.type] + self.limits
+        return "a text" if self.default == "" else _TYPE_WORDS[self.type] + self.limits
 
     @property
     def limits(self) -> str:
@@ -207,7 +213,9 @@ class Key:
     @property
     def shown_default(self) -> str:
         """The default as a person reads it; bytes with their MiB or KiB."""
-        if self.name.endswith("_bytes"):
+        if self.default == "":
+            return "none"
+        if self.name.endswith("_bytes") and self.default:
             size, unit = (self.default // 2**20, "MiB") if self.default % 2**20 == 0 else (self.default // 2**10, "KiB")
             return f"{self.default} = {size} {unit}"
         return (
@@ -365,7 +373,10 @@ def _flatten(tables: Mapping[str, Any], sections: set[str], file: Path) -> Itera
 
 
 def _unknown(name: str, known: Mapping[str, object], where: str) -> Setup:
-    return Setup("unknown_setting", f"there is no setting {name!r} ({where}){did_you_mean(name, known)}", setting=name)
+    words = set(re.split("[_.]", name))
+    longer = [each for each in known if words <= set(re.split("[_.]", each))]
+    near = f": did you mean {' or '.join(map(repr, longer))}?" if 0 < len(longer) < 4 else did_you_mean(name, known)
+    return Setup("unknown_setting", f"there is no setting {name!r} ({where}){near}", setting=name)
 
 
 def _build(tree: type[Section], values: Mapping[str, object], prefix: str = "") -> Section:

@@ -1,6 +1,7 @@
 """Sockets that are bound before anything is loaded, so that a port that is taken is told at once."""
 
 import logging
+import os
 import socket
 import sys
 from collections.abc import Iterable
@@ -54,8 +55,32 @@ def tell_ready(settings: Settings, listening: socket.socket, models: Iterable[st
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listening.getsockname()[1]}"
     where = url if settings.grpc.port < 0 else f"{url}  gRPC {host}:{settings.grpc.port}"
-    sys.stdout.write(f"ready  {where}  models: {', '.join(models)}  ({seconds:.2f} s; page for people: {url}/docs)\n")
-    sys.stdout.flush()
+    _print(f"ready  {where}  models: {', '.join(models)}  ({seconds:.2f} s; page for people: {url}/docs)")
+
+
+def open_standard_streams() -> None:
+    """Have something behind descriptors 0, 1 and 2 where whoever started us left them closed.
+
+    Else a socket would get such a number, and what anybody prints would go to a client.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.set_inheritable(descriptor, True)
+
+
+def _print(line: str) -> None:
+    """To standard output, if somebody takes it: a server goes on where nobody does."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        log.info("%s", line)
+        log.warning("standard output takes nothing (%s): it is written to no more", error.strerror)
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(nowhere, sys.stdout.fileno())  # else what is left in its buffer fails again at the end
+        os.close(nowhere)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from foretell.board import Board, Slot, SlotState
-from foretell.changes import Changes, Member
+from foretell.changes import Changes, Member, State
 from foretell.channel import Channel, Message, unpack_error
 from foretell.crashes import Crashes, Suspicion
 from foretell.errors import ForetellError, Setup
@@ -211,7 +211,11 @@ class Supervisor:
         """Tell a worker that has just been started what to serve."""
         if not worker.ordered:
             worker.ordered, worker.since = True, now
-            worker.channel.send({**self.order, "slot": worker.slot.number, "served": self.changes.served})
+            known = self.changes.known
+            served, lacking = (known["served"], known["lacking"]) if known is not None else (None, [])
+            may_lack = bool(lacking) or (self.announced and not self._serving())  # better to serve some than none
+            more = {"served": served, "lacking": lacking if may_lack else None}
+            worker.channel.send({**self.order, "slot": worker.slot.number, **more})
 
     def _relieve(self, now: float) -> None:
         """Start the successor of a worn worker, if that is nobody else's turn."""
@@ -261,7 +265,7 @@ class Supervisor:
             case "asking":
                 self.changes.ask(worker, message["question"], message["verb"], message["name"], now)
             case "done":
-                self.changes.did(worker, message["change"], message["error"], message["served"], now)
+                self.changes.did(worker, message["change"], message["error"], _state(message), now)
             case "ready":
                 self._ready(worker, message)
             case "worn":
@@ -275,8 +279,6 @@ class Supervisor:
 
     def _ready(self, worker: Worker, message: Message) -> None:
         worker.ready = True
-        if self.changes.served is None:
-            self.changes.served = message["served"]
         seat = worker.seat
         if seat.successor is worker:
             if seat.worker is not None:
@@ -284,6 +286,7 @@ class Supervisor:
                 seat.worker.channel.send({"do": "retire"})
             seat.worker, seat.slot = worker, worker.slot
             seat.successor = seat.worn_since = None
+        self.changes.came(worker, _state(message), time.monotonic())
         self._announce(message["models"])
 
     def _announce(self, models: Sequence[str]) -> None:
@@ -307,6 +310,9 @@ class Supervisor:
         self.changes.left(worker, now)
         if self.stops_by is not None:
             self.exit_code = self.exit_code or int(code != 0)
+        elif code > 0 and not (self.announced or worker.slot.heartbeat):  # the next one would end in the same way
+            text = f"a worker could not begin: it {_how(code)} before it had taken its orders, and what it said stands above"
+            self._give_up(Setup("workers_failed", text))
         elif worker.leaving and code == 0:
             self._vacate(worker.slot)
         else:
@@ -349,6 +355,11 @@ class Supervisor:
     def _vacate(self, slot: Slot) -> None:
         slot.leave(SlotState.VACANT)
         self.vacant.append(slot)
+
+
+def _state(message: Message) -> State:
+    """The part of a worker's message that says what it has."""
+    return State(served=message["served"], lacking=message["lacking"], made=message["made"])
 
 
 def _how(code: int) -> str:

@@ -4,16 +4,21 @@ python -m foretell.worker CHANNEL BOARD SOCKET: the numbers of the descriptors t
 """
 
 import asyncio
+import ctypes
 import faulthandler
 import logging
 import os
+import select
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import uvloop
@@ -35,6 +40,8 @@ log = logging.getLogger("foretell")
 
 BEAT_S = 0.25
 PUBLISH_EVERY = 4  # beats
+END_MARGIN_S = 5.0
+_TELL_WHEN_PARENT_ENDS = 1  # PR_SET_PDEATHSIG, https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 
 
 def main() -> int:
@@ -53,6 +60,7 @@ def main() -> int:
             return 0
         settings = msgspec.convert(order["settings"], Settings)
         configure(settings.log, worker=order["slot"])
+        _end_with_supervisor(descriptors[0], settings.timeouts.shutdown_s + END_MARGIN_S)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_serve(order, settings, channel, board, listening))
@@ -67,11 +75,26 @@ def main() -> int:
     return 0
 
 
+def _end_with_supervisor(channel: int, within_s: float) -> None:
+    """Outlive a supervisor that was killed by so long at most, even if a model holds up the event loop, or we are stopped."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_TELL_WHEN_PARENT_ENDS, signal.SIGCONT, 0, 0, 0)
+    gone = select.poll()
+    gone.register(channel, 0)  # no more than that the other end is closed
+
+    def wait() -> None:
+        gone.poll()
+        time.sleep(within_s)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="supervisor", daemon=True).start()
+
+
 async def _serve(order: Message, settings: Settings, channel: Channel, board: Board, listening: socket.socket) -> None:
     slot, control, wear = board.slots[order["slot"]], SharedControl(channel), Wear(settings.supervisor)
     service = Service(settings, order["environ"], Company(board, slot, control.over), wear.observers)
     seat = WorkerSeat(service, listening, channel, Turns(board, slot), control, wear)
-    seat.served = order["served"]
+    seat.served, seat.lacking = order["served"], order["lacking"]
     await serve_from(seat, find_all(map(Path, order["paths"]), order["name"]))
 
 
@@ -107,7 +130,7 @@ class WorkerSeat(Seat):
         if self.slot.state is SlotState.STARTING:
             self.slot.state = SlotState.READY
         self.server.accepting.resume()
-        self.channel.send({"is": "ready", "models": model_names(self.service), "served": self.control.served()})
+        self.channel.send({"is": "ready", "models": model_names(self.service), **self.control.state()})
 
     def _beat(self) -> None:
         self.loop.call_later(BEAT_S, self._beat)
@@ -180,9 +203,16 @@ class SharedControl:
     async def unload(self, name: str) -> None:
         await self._ask("unload", name)
 
-    def served(self) -> dict[str, list[str]]:
-        """Model -> versions that are served."""
-        return {name: list(versions) for name, versions in self.loader.served().items()}
+    def state(self) -> Message:
+        """``served``: model -> its versions; ``lacking``: those that are lost; ``made``: model -> a mark of what its files were."""
+        files: dict[str, list[object]] = {}
+        for (name, version), each in sorted(self.loader.loaded.items()):
+            files.setdefault(name, []).append((version, sorted(each.made.files)))
+        return {
+            "served": {name: list(versions) for name, versions in self.loader.served().items()},
+            "lacking": sorted(self.loader.catalog.lacking),
+            "made": {name: crc32(repr(each).encode()) for name, each in files.items()},
+        }
 
     def close(self) -> None:
         """There is nobody any more who would answer."""
@@ -253,7 +283,7 @@ class SharedControl:
             log.error("a change of models failed by a mistake of our own", exc_info=error)
             error = Broken("internal", "the server made a mistake on this change")
         packed = None if error is None else pack_error(error)
-        self.channel.send({"is": "done", "change": change, "error": packed, "served": self.served()})
+        self.channel.send({"is": "done", "change": change, "error": packed, **self.state()})
 
 
 class Wear:

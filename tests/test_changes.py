@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 
-from foretell.changes import MARGIN_S, Changes, Member
+from foretell.changes import MARGIN_S, Changes, Member, State
 from foretell.channel import Channel
 
 FAILURE = {"code": "broken_model", "message": "no", "details": {}}
+
+
+def state(mark: int, *lacking: str) -> State:
+    """What a worker has whose model was made from files of this mark."""
+    return State(served={"m": ["1"]}, lacking=[*lacking], made={"m": mark})
 
 
 class Worker:
@@ -44,7 +49,7 @@ class Crew:
 
     def did(self, *workers: Worker, number: int = 1, error: Any = None) -> None:
         for worker in workers:
-            self.changes.did(worker, number, error, {"m": ["1"]}, 0.0)
+            self.changes.did(worker, number, error, state(1), 0.0)
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def test_a_load_is_committed_when_all_have_prepared_it(crew: Crew) -> None:
     assert [worker.heard() for worker in crew.workers] == [[("commit", 1)]] * 3
     crew.did(*crew.workers)
     assert [worker.heard() for worker in crew.workers] == [[(7, None)], [], []]
-    assert crew.changes.served == {"m": ["1"]}
+    assert crew.changes.known == state(1)
 
 
 def test_when_one_cannot_prepare_all_abandon_and_the_caller_is_told_why(crew: Crew) -> None:
@@ -151,3 +156,33 @@ def test_an_unload_fails_as_it_does_for_who_asked(crew: Crew) -> None:
     crew.did(one, error=FAILURE, number=2)
     crew.did(two, three, number=2)
     assert one.heard() == [("unload", 2), (8, "broken_model")]
+
+
+def test_a_worker_that_comes_with_the_same_files_changes_nothing(crew: Crew) -> None:
+    one, two, _ = crew.workers
+    crew.changes.came(one, state(1), 0.0)
+    crew.changes.came(two, state(1), 0.0)
+    assert [worker.heard() for worker in crew.workers] == [[], [], []]
+
+
+def test_a_worker_that_comes_with_other_files_has_all_load_them(crew: Crew) -> None:
+    one, two, _ = crew.workers
+    crew.changes.came(one, state(1), 0.0)
+    crew.changes.came(two, state(2), 0.0)
+    assert [worker.heard() for worker in crew.workers] == [[("prepare", 1)]] * 3
+
+
+def test_what_the_last_worker_that_is_left_lacks_nobody_is_to_have(crew: Crew) -> None:
+    one, two, _ = crew.workers
+    crew.changes.came(one, state(1), 0.0)
+    crew.changes.came(two, state(1, "n"), 0.0)
+    assert crew.changes.known == state(1, "n")
+
+
+def test_workers_that_loaded_different_files_load_again(crew: Crew) -> None:
+    one, two, three = crew.workers
+    crew.changes.ask(one, 7, "load", "m", 0.0)
+    crew.did(*crew.workers)
+    for worker, mark in ((one, 1), (two, 1), (three, 2)):
+        crew.changes.did(worker, 1, None, state(mark), 0.0)
+    assert one.heard() == [("prepare", 1), ("commit", 1), (7, None), ("prepare", 2)]

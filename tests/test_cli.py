@@ -23,7 +23,7 @@ from foretell.cli import Verbs, cli
 from foretell.settings import walk
 
 MODELS = Path(foretell.demo.__file__).parent / "models"
-VERBS = ("serve", "predict", "inspect", "ask", "demo")
+VERBS = ("serve", "predict", "inspect", "ask", "bench", "demo")
 FEATURES = [
     "empty_server_form_handler",
     "popup_window",

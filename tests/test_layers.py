@@ -24,6 +24,12 @@ ROOMS = (
         "comparison",
         "pixels",
         "onnx_file",
+        "keras_file",
+        "torch_file",
+        "lightgbm_file",
+        "xgboost_file",
+        "tree_ensemble",
+        "ubjson",
         "axes",
         "classes",
         "rehearsal",
@@ -35,11 +41,13 @@ ROOMS = (
         "sockets",
     },  # words
     {"storage", "security", "observe"},  # doors
-    {"backends", "steps", "pipeline", "repository"},  # nouns
+    {"backends", "steps", "pipeline", "repository", "user_code"},  # nouns
     {"engine", "optimize"},
     {"modes"},
     {
         "bench",
+        "convert",
+        "verbs",
         "assemble",
         "supervisor",
         "spawn",
@@ -54,7 +62,7 @@ ROOMS = (
         "__main__",
     },  # top
 )
-SHELVES = {"backends", "steps", "observe", "optimize"}
+SHELVES = {"backends", "steps", "observe", "optimize", "convert"}
 """Their files are islands; so is each folder of ``modes``."""
 
 MOST_LINES_OF_A_FILE = 400

@@ -1,13 +1,15 @@
 """What memory a process holds, and giving back what is free."""
 
 import ctypes
+import gc
 import mmap
 import os
+import weakref
 from pathlib import Path
 
 import pytest
 
-from foretell.memory import Growth, resident_bytes, trim
+from foretell.memory import Growth, resident_bytes, set_aside, set_aside_more, tidy, trim
 
 MIB = 2**20
 
@@ -59,3 +61,42 @@ def test_growth_is_counted_from_its_making_and_never_negative() -> None:
             more[:] = bytes(64 * MIB)
             assert growth.bytes > 60 * MIB
     assert growth.bytes < 8 * MIB
+
+
+class Knot:
+    """What holds itself, as many a model does."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_was_set_aside_is_passed_over_by_collections_until_it_is_tidied() -> None:
+    knot = Knot()
+    gone = weakref.ref(knot)
+    set_aside()
+    try:
+        del knot
+        gc.collect()
+        assert gone() is not None
+        tidy()
+        assert gone() is None
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+
+
+def test_what_comes_later_is_set_aside_too() -> None:
+    set_aside()
+    try:
+        before, later = gc.get_freeze_count(), [Knot() for _ in range(100)]
+        set_aside_more()
+        assert gc.get_freeze_count() >= before + len(later)
+    finally:
+        gc.unfreeze()
+
+
+def test_where_nothing_was_set_aside_nothing_is() -> None:
+    gc.unfreeze()
+    set_aside_more()
+    tidy()
+    assert gc.get_freeze_count() == 0

@@ -14,7 +14,7 @@ from onnx import StringStringEntryProto, TensorProto, TrainingInfoProto, helper,
 from foretell.backends import load_backend
 from foretell.errors import Setup
 from foretell.onnx_file import check_external_data, describe_onnx, external_locations
-from tests.backends.graphs import build, save, tensor
+from tests.backends.graphs import build, linear, save, tensor
 
 WEIGHTS = np.arange(4, dtype=np.float32)
 
@@ -234,6 +234,8 @@ def test_a_file_describes_itself(tmp_path: Path) -> None:
         "producer": "tests",
         "opset": "17 (ai.onnx.ml 3)",
         "size": f"{len(built.SerializeToString()):,} bytes",
+        "parameters": "4",
+        "operators": "Add",
     }
 
 
@@ -247,3 +249,15 @@ def test_an_opset_that_is_repeated_or_spelled_out_is_told_once(tmp_path: Path) -
         model.opset_import.append(helper.make_opsetid(domain, version))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     assert describe_onnx(tmp_path / "model.onnx")["opset"] == "22 (ai.onnx.ml 1)"
+
+
+def test_parameters_and_operators_are_told(tmp_path: Path) -> None:
+    facts = describe_onnx(linear(features=4, classes=3).SerializeToString())
+    assert (facts["parameters"], facts["operators"]) == ("12", "MatMul, Softmax")
+    assert "elsewhere" not in facts
+
+
+def test_operators_outside_the_standard_are_named() -> None:
+    node = helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[0.0], scale=[1.0])
+    facts = describe_onnx(build([node], [tensor("x", ["n", 3])], [tensor("y", ["n", 3])]).SerializeToString())
+    assert facts["elsewhere"] == "other runtimes may lack ai.onnx.ml.Scaler"

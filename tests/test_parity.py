@@ -1,6 +1,7 @@
 """The specification in one test: every mode, over every backend, agrees with calling the pipeline directly."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ step = "labels.top_k"
 k = 2
 labels = ["malign", "benign", "unknown"]
 """
-BACKENDS = ("plain", "stepped", "fixed", "cancer", "code.py:model")
+BACKENDS = ("plain", "stepped", "fixed", "cancer", "lite", "code.py:model")
 CLOSE = 1e-5
 """Relative, for FP32: kernels may add in another order in a batch of another size."""
 
@@ -53,7 +54,7 @@ FEATURES = load_breast_cancer(return_X_y=True)[0].astype(np.float32)[:60]
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of every backend, with and without steps, each taking 30 features."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("plain", "stepped", "fixed", "cancer"):
+    for name in ("plain", "stepped", "fixed", "cancer", "lite"):
         (folder / name / "1").mkdir(parents=True)
     graphs.save(graphs.linear(features=30), folder / "plain/1/model.onnx")
     graphs.save(graphs.linear(features=30), folder / "stepped/1/model.onnx")
@@ -62,6 +63,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features, labels = load_breast_cancer(return_X_y=True)
     joblib.dump(make_pipeline(StandardScaler(), LogisticRegression()).fit(features, labels), folder / "cancer/1/model.joblib")
     (folder / "cancer/pipeline.toml").write_text("[model]\ntrust = true\n")
+    shutil.copy(Path(__file__).parent / "backends/models/cancer.tflite", folder / "lite/1/model.tflite")
     (folder / "code.py").write_text(CODE)
     return folder
 

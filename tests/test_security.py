@@ -2,8 +2,9 @@
 
 import pytest
 
-from foretell.errors import Denied, Unauthenticated
-from foretell.security import check_admin
+from foretell.codes import tell
+from foretell.errors import Denied, Setup, Unauthenticated
+from foretell.security import check_admin, told_whole
 
 
 def test_without_a_key_administration_is_off_for_everyone() -> None:
@@ -25,3 +26,11 @@ def test_anything_else_does_not(authorization: str | None) -> None:
         check_admin("schlüssel", authorization)
     assert caught.value.code == "wrong_key"
     assert "schlüssel" not in caught.value.message
+
+
+def test_a_holder_of_the_key_is_told_what_is_wrong_with_a_file_and_nobody_else() -> None:
+    error = Setup("wrong_setting", "m/pipeline.toml: label 'x' points nowhere")
+    assert "m/pipeline.toml" not in tell(error)
+    with pytest.raises(Setup) as caught, told_whole():
+        raise error
+    assert tell(caught.value) == "m/pipeline.toml: label 'x' points nowhere"

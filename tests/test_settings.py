@@ -127,6 +127,14 @@ def test_an_unknown_variable_is_refused_with_a_near_one() -> None:
     assert "did you mean 'FORETELL_HTTP_PORT'?" in error.message
 
 
+@pytest.mark.parametrize(
+    ("env", "near"),
+    [("FORETELL_PORT", "'FORETELL_HTTP_PORT' or 'FORETELL_GRPC_PORT'"), ("FORETELL_ADMIN", "'FORETELL_ADMIN_KEY'")],
+)
+def test_a_variable_that_lacks_a_word_is_told_the_whole_name(env: str, near: str) -> None:
+    assert f"did you mean {near}?" in refusal(env={env: "1"}).message
+
+
 def test_what_kubernetes_puts_beside_a_service_named_foretell_is_no_setting() -> None:
     linked = {
         "FORETELL_PORT": "tcp://10.0.0.1:80",

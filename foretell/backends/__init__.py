@@ -106,6 +106,7 @@ BACKENDS: dict[str, Plugin] = {
     "python": Plugin("foretell.backends.python:load"),
     "openvino": Plugin("foretell.backends.openvino:load", "openvino"),
     "litert": Plugin("foretell.backends.litert:load", "litert"),
+    "keras": Plugin("foretell.backends.keras:load", "keras"),
     "xgboost": Plugin("foretell.backends.xgboost:load", "xgboost"),
     "lightgbm": Plugin("foretell.backends.lightgbm:load", "lightgbm"),
     "torch": Plugin("foretell.backends.torch:load", "torch"),
@@ -113,7 +114,7 @@ BACKENDS: dict[str, Plugin] = {
 }
 
 ISOLATED = {"isolated": Plugin("foretell.backends.isolated:load")}
-TAKE_OPTIONS = ("huggingface", "openvino", "python", "sklearn", "torch")
+TAKE_OPTIONS = ("huggingface", "keras", "litert", "openvino", "python", "sklearn", "torch")
 """The backends that read ``ModelOptions.options``."""
 TAKE_PROVIDERS = ("huggingface", "onnx", "openvino", "sklearn", "torch")
 """The backends that read ``ModelOptions.providers``."""
@@ -126,6 +127,7 @@ SUFFIXES = {
     ".py": "python",
     ".xml": "openvino",
     ".tflite": "litert",
+    ".keras": "keras",
     ".json": "xgboost",
     ".ubj": "xgboost",
     ".txt": "lightgbm",
@@ -146,6 +148,7 @@ BEGINNINGS = {
 """How a model of those suffixes begins that files of other kinds have too."""
 FOLDERS: dict[str, tuple[str, ...]] = {
     "huggingface": ("tokenizer.json", "config.json"),
+    "keras": ("saved_model.pb",),
 }
 """The backend of a folder that is not told its own: the first of which these files are all in it."""
 HEAD_BYTES = 4096
@@ -197,7 +200,7 @@ def is_thread_safe(backend: Backend) -> bool:
     return isinstance(backend, ThreadSafe) and backend.thread_safe
 
 
-_SAYS_SOMETHING = re.compile(r"[^\W\d_]{2}")
+_PLACE = re.compile(r"Exception from \S+:\d+:$|Check '.*' failed at \S+:\d+:$")
 
 
 class reading_model:  # noqa: N801 - reads as a phrase: `with reading_model(path, cure)`
@@ -215,15 +218,15 @@ class reading_model:  # noqa: N801 - reads as a phrase: `with reading_model(path
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception | SystemExit) and not isinstance(error, ForetellError):
-            reason = f"{type(error).__name__}: {_first_line(error)}".rstrip(": ")
+        if error is not None and not isinstance(error, ForetellError | KeyboardInterrupt):
+            reason = f"{type(error).__name__}: {_in_one_line(error)}".rstrip(": ")
             raise Setup(self.code, f"{self.what} cannot be loaded ({reason}): {self.cure}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    """What an error says, without the source lines and stack traces that some runtimes add."""
-    lines = [line.strip() for line in str(error).splitlines() if _SAYS_SOMETHING.search(line)]
-    return " ".join(lines[:1])[:500]
+def _in_one_line(error: BaseException) -> str:
+    """What an error says, without the places in source code that some runtimes put before it, and their stack traces."""
+    lines = [line.strip() for line in str(error).partition("Stack trace:")[0].splitlines()]
+    return " ".join(line for line in lines if line and not _PLACE.match(line))[:500]
 
 
 def recognize(path: Path) -> str | None:

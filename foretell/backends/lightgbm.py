@@ -13,8 +13,9 @@ import numpy as np
 from foretell.backends import Backend, ModelOptions, reading_model
 from foretell.classes import PREDICTION, class_answers, class_specs
 from foretell.cpus import usable_cpus
-from foretell.errors import Setup
-from foretell.tensors import Arrays, Datatype, Signature, TensorSpec
+from foretell.errors import Setup, Unavailable
+from foretell.lightgbm_file import LightgbmFile, read_lightgbm
+from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec
 
 INPUT = "features"
 _CURE = "save it with booster.save_model('model.txt'), and copy all of it"
@@ -32,6 +33,8 @@ class LightgbmModel:
         self._threads = threads
 
     def forward(self, inputs: Arrays) -> Arrays:
+        if self._booster is None:
+            raise Unavailable("not_ready", "the model is closed: load it again")
         answers = self._booster.predict(inputs[INPUT], num_threads=self._threads)
         return class_answers(answers) if self._classifies else {PREDICTION: answers}
 
@@ -42,44 +45,37 @@ class LightgbmModel:
 def load(source: str, options: ModelOptions) -> Backend:
     """The model in a ``.txt`` or ``.lgb`` file.
 
-    Input: ``features`` FP64 [number of features], as its thresholds are, NaN for what is missing. Outputs: an objective
-    ``binary`` or ``multiclass`` gives ``label`` (INT64) and ``probabilities`` [classes]; all others give ``prediction``
-    (FP64). Raises Setup ``broken_model``.
+    Input: ``features`` FP64 [number of features], as its thresholds are, NaN for what is missing; a categorical feature is the
+    category's number. Outputs: an objective ``binary`` or ``multiclass`` gives ``label`` (INT64, counted from 0) and
+    ``probabilities`` [classes]; all others give ``prediction`` (FP64). The file is read by us, and the runtime gets what was
+    checked: on damaged files it would crash. Raises Setup ``broken_model``.
     """
     path = Path(source)
-    head = _read_head(path)
-    objective = head.get("objective", "none").partition(" ")[0]
     with reading_model(path, _CURE):
-        booster = lightgbm.Booster(model_file=source)
+        data = path.read_bytes()
+        read = read_lightgbm(data)
+        booster = lightgbm.Booster(model_str=read.text)
         threads = options.threads or usable_cpus()
-        features = TensorSpec(INPUT, Datatype.FP64, (booster.num_feature(),))
-        trial = booster.predict(np.zeros((1, booster.num_feature())), num_threads=threads)
+        trial: Array = np.asarray(booster.predict(np.zeros((1, read.features)), num_threads=threads))
+    objective = read.objective.partition(" ")[0]
     classifies = objective in _CLASSIFIERS
-    if classifies:
-        outputs = class_specs(2 if trial.ndim == 1 else trial.shape[1])
-    else:
-        outputs = (TensorSpec(PREDICTION, Datatype.FP64, trial.shape[1:]),)
-    facts = {
+    shape = trial.shape[1:]
+    if shape != ((read.outputs,) if read.outputs > 1 else ()):
+        raise Setup("broken_model", f"{path} answers {list(shape)} for a row, but has {read.outputs} classes: {_CURE}")
+    plain = (TensorSpec(PREDICTION, Datatype.FP64, shape),)
+    outputs = class_specs(max(2, read.outputs)) if classifies else plain
+    features = TensorSpec(INPUT, Datatype.FP64, (read.features,))
+    return LightgbmModel(booster, Signature((features,), outputs), classifies, threads, _facts(read, len(data), threads))
+
+
+def _facts(read: LightgbmFile, size: int, threads: int) -> dict[str, str]:
+    return {
         "format": "LightGBM text",
         "runtime": f"lightgbm {lightgbm.__version__}",
-        "objective": objective,
-        "trees": str(booster.num_trees()),
+        "objective": read.objective or "none",
+        "size": f"{size:,} bytes",
+        "trees": f"{read.trees:,}",
+        "parameters": f"{2 * read.leaves - read.trees:,} (leaves and thresholds)",
+        "provider": "CPU",
+        "threads": str(threads),
     }
-    return LightgbmModel(booster, Signature((features,), outputs), classifies, threads, facts)
-
-
-def _read_head(path: Path) -> dict[str, str]:
-    """The lines ``key=value`` before the first tree. Raises Setup when the file is not whole: the runtime would not notice."""
-    with reading_model(path, _CURE):
-        lines = path.read_text(encoding="utf-8").splitlines()
-    if not lines or lines[0] != "tree":
-        raise Setup("broken_model", f"{path} is not a model of LightGBM, whose first line is `tree`: {_CURE}")
-    head = dict(_pairs(lines[: next((number for number, line in enumerate(lines) if line.startswith("Tree=")), len(lines))]))
-    trees = sum(line.startswith("Tree=") for line in lines)
-    if "end of trees" not in lines or trees != len(head.get("tree_sizes", "").split()):
-        raise Setup("broken_model", f"{path} is cut off, or lacks some of its trees: {_CURE}")
-    return head
-
-
-def _pairs(lines: list[str]) -> list[tuple[str, str]]:
-    return [(key, value) for key, equals, value in (line.partition("=") for line in lines) if equals]

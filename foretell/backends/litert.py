@@ -50,9 +50,10 @@ class Scale:
 
 @dataclass(frozen=True)
 class Port:
-    """One input or output: its place in the interpreter, and how its numbers are held, if as scaled integers."""
+    """One input or output: its tensor in the interpreter, and how its numbers are held, if as scaled integers."""
 
     node: Node
+    tensor: str
     index: int
     scale: Scale | None
 
@@ -114,8 +115,8 @@ def load(source: str, options: ModelOptions) -> Backend:
     """The model in a ``.tflite`` file, tried first in a process of its own: damaged weights can crash the runtime.
 
     Quantized inputs and outputs are FP32 here; ``options.options`` may say ``integers = true`` to have them as they are, and
-    ``signature = "name"`` for a model with several. Axis 0 is the row axis as in the ONNX backend. Raises Setup: ``broken_model``
-    or ``wrong_setting``.
+    ``signature = "name"`` for a model with several. Axis 0 is the row axis as in the ONNX backend. Raises Setup:
+    ``broken_model`` or ``wrong_setting``.
     """
     _check_options(source, options)
     _check_form(Path(source))
@@ -125,10 +126,8 @@ def load(source: str, options: ModelOptions) -> Backend:
 
 def try_out(source: str) -> None:
     """Load a model and run it once on zeros: what ``load`` does in a process of its own."""
-    model = _open(source, ModelOptions())
-    spec = Signature(model.signature.inputs, ()).inputs
-    nodes = [Node(each.name, each.dtype, (1, *each.shape) if model.signature.rows else each.shape) for each in spec]
-    model.forward({node.name: zeros(node) for node in nodes})
+    model = _open(source, ModelOptions(rows=False))
+    model.forward({spec.name: zeros(Node(spec.name, spec.dtype, spec.shape)) for spec in model.signature.inputs})
 
 
 def _open(source: str, options: ModelOptions) -> LitertModel:
@@ -139,8 +138,8 @@ def _open(source: str, options: ModelOptions) -> LitertModel:
         graph = schema.Model.GetRootAs(content)
         facts = _facts(graph, threads)
         _check_state(source, graph)
+        inputs, outputs = find_ports(source, interpreter, options)
         interpreter.allocate_tensors()
-        inputs, outputs = _ports(source, interpreter, options)
         runner = InterpreterRunner(interpreter, inputs, outputs, _has_variables(graph))
         outputs = _measured(runner, inputs, outputs)
     return _model(source, runner, [port.node for port in inputs], [port.node for port in outputs], options, facts)
@@ -157,14 +156,14 @@ def _model(
     rows = is_by_rows(inputs, outputs) if options.rows is None else options.rows
     if rows:
         runner = by_rows(source, runner, inputs, outputs)
-    return LitertModel(runner, Signature(specs(inputs, rows), specs(outputs, rows), rows), facts)
+    return LitertModel(runner, Signature(specs(inputs, rows, False), specs(outputs, rows, False), rows), facts)
 
 
 def _check_options(source: str, options: ModelOptions) -> None:
     unknown = sorted(set(options.options) - set(OPTIONS))
     if unknown:
-        text = f"{source}: [model.options] holds {', '.join(unknown)}, but the backend 'litert' takes {' and '.join(OPTIONS)} only"
-        raise Setup("wrong_setting", f"{text}: remove it")
+        text = f"{source}: the backend 'litert' takes the options {' and '.join(OPTIONS)} only"
+        raise Setup("wrong_setting", f"{text}: remove {', '.join(unknown)} from [model.options]")
 
 
 def _check_form(path: Path) -> None:
@@ -174,7 +173,7 @@ def _check_form(path: Path) -> None:
         raise Setup("broken_model", f"{path} is not a LiteRT model, whose fifth to eighth bytes are TFL3: {_CURE}")
 
 
-def _ports(source: str, interpreter: Any, options: ModelOptions) -> tuple[list[Port], list[Port]]:
+def find_ports(source: str, interpreter: Any, options: ModelOptions) -> tuple[list[Port], list[Port]]:
     """The inputs and outputs, by the names of the signature, or by those of the tensors in a model without one."""
     signatures = interpreter.get_signature_list()
     wanted = options.options.get("signature", _SERVING if len(signatures) != 1 else next(iter(signatures)))
@@ -217,7 +216,7 @@ def _port(source: str, role: str, name: str, detail: Any, integers: bool) -> Por
         raise Setup("broken_model", f"{text}: convert it with one scale for the tensor")
     scale = Scale(float(steps[0]), int(zero_points[0]), held) if len(steps) and dtype.is_integer and not integers else None
     dims = tuple(None if size < 0 else int(size) for size in detail["shape_signature"])
-    return Port(Node(name, Datatype.FP32 if scale else dtype, dims), detail["index"], scale)
+    return Port(Node(name, Datatype.FP32 if scale else dtype, dims), detail["name"], detail["index"], scale)
 
 
 def _measured(runner: Runner, inputs: Sequence[Port], outputs: Sequence[Port]) -> list[Port]:
@@ -226,20 +225,22 @@ def _measured(runner: Runner, inputs: Sequence[Port], outputs: Sequence[Port]) -
     Where such runs fail, for a model may well need more than zeros, it stays at what the file tells.
     """
     nodes = [port.node for port in inputs]
-    counts = (2, 3) if nodes and all(node.dims[:1] == (None,) for node in nodes) else (0, 0)
+    grows = bool(nodes) and all(node.dims[:1] == (None,) for node in nodes)
     try:
-        first, second = (
-            runner.forward({node.name: zeros(replace(node, dims=(count, *node.dims[1:]) if count else node.dims)) for node in nodes})
-            for count in counts
-        )
+        first, second = (runner.forward({node.name: _made_up(node, count, grows) for node in nodes}) for count in (2, 3))
     except (RuntimeError, ValueError):
         return list(outputs)
     return [replace(port, node=_seen(port.node, first[port.node.name].shape, second[port.node.name].shape)) for port in outputs]
 
 
+def _made_up(node: Node, count: int, grows: bool) -> Array:
+    return zeros(replace(node, dims=(count, *node.dims[1:])) if grows else node)
+
+
 def _seen(node: Node, first: tuple[int, ...], second: tuple[int, ...]) -> Node:
-    told = node.dims if len(node.dims) == len(first) else (None,) * len(first) if not node.dims else first
-    return replace(node, dims=tuple(None if a != b else size for a, b, size in zip(first, second, told, strict=True)))
+    """An axis is open when the file says so, or says nothing, or when it grew with the rows."""
+    told = node.dims if len(node.dims) == len(first) else (None,) * len(first)
+    return replace(node, dims=tuple(size if a == b else None for size, a, b in zip(told, first, second, strict=True)))
 
 
 def _facts(graph: Any, threads: int) -> dict[str, str]:

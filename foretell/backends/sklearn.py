@@ -87,6 +87,14 @@ def wrap(estimator: object, options: ModelOptions = _DEFAULTS) -> Backend:
     return _wrap(estimator, f"the estimator {type(estimator).__name__}", options)
 
 
+def to_onnx(source: str, options: ModelOptions) -> bytes:
+    """The ONNX form of the estimator in a pickle or joblib file. Raises Setup as ``load``, and what the converter raises."""
+    estimator = _unpickle(Path(source), options.trust)
+    with _quiet():
+        signature, _ = _examine(estimator, _dtype(source, options.options))
+        return _convert(estimator, signature)
+
+
 def _wrap(estimator: Any, name: object, options: ModelOptions) -> Backend:
     if not hasattr(estimator, "predict"):
         raise Setup(

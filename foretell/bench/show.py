@@ -50,7 +50,8 @@ def show(report: Report, console: Console) -> None:
         _show_sweep(report.sweep, console)
     if report.verdict is not None:
         verdict = report.verdict
-        console.print(f"\n[bold]{verdict.scenario}[/bold]: {verdict.value:,.2f} {verdict.unit} ({verdict.metric})")
+        value = f"{verdict.value:,.0f}" if verdict.value >= 1000 else f"{verdict.value:,.2f}"
+        console.print(f"\n[bold]{verdict.scenario}[/bold]: {value} {verdict.unit} ({verdict.metric})")
     if report.figures is not None:
         _show_figures(report.figures, console)
     if report.problem:
@@ -119,6 +120,7 @@ def draw(report: Report, path: Path) -> None:
     elif report.figures is not None:
         _draw_line(axes, report.figures.latency_s.keys(), report.figures.latency_s.values())
     axes.set(ylabel="ms", yscale="log", title=f"foretell bench: {report.model}")
+    axes.yaxis.set_major_formatter("{x:,g}")
     axes.grid(visible=True, which="both", alpha=0.2)
     figure.savefig(path)
     pyplot.close(figure)
@@ -128,6 +130,8 @@ def _draw_sweep(sweep: Sweep, axes: object) -> None:
     steps = sorted(sweep.steps, key=lambda step: step.rate)
     for name in ("p50", "p99"):
         _draw_line(axes, [step.rate for step in steps], [step.figures.latency_s[name] for step in steps], name)
+    if bad := [(step.rate, step.figures.latency_s["p99"] * 1e3) for step in steps if step.problem]:
+        axes.plot(*zip(*bad, strict=True), "rx", markersize=10, label="not good")  # type: ignore[attr-defined]
     axes.axhline(sweep.slo_s * 1e3, color="grey", linestyle="--", label="bound")  # type: ignore[attr-defined]
     if sweep.knee is not None:
         axes.axvline(sweep.knee.rate, color="green", linestyle=":", label="knee")  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 """How long the model takes, as measured, and so how long a newcomer would wait."""
 
 FALL, RISE = 0.5, 0.2  # weight of a new measurement below and above the mean
+MOST_STEP = 2.0  # a call is taken to cost at most so many times what its rows cost in the latest smaller one
 MOST_RISE = 4.0  # a measurement counts for at most so many times the mean: one outlier moves little, a slower model is learnt
 
 
@@ -8,7 +9,7 @@ class ServiceTime:
     """The mean seconds of a call, by its rows: 1, 2, up to 4, up to 8, ... up to ``most_rows``.
 
     No size is taken to cost more than a larger one does, and one above all that were measured no more than those: an estimate
-    that errs lets in.
+    that errs lets in. Each call bounds what larger ones are taken to cost: one that was slow once would else never be tried again.
     ``longest_s`` is the longest of the means; 0.0 when nothing was measured.
     """
 
@@ -31,10 +32,9 @@ class ServiceTime:
         else:
             mean = seconds
         self._means[size] = mean
-        if mean > self.longest_s:
-            self.longest_s = mean
-        elif before == self.longest_s:
-            self.longest_s = max(self._means)
+        for larger in range(size + 1, len(self._means)):
+            self._means[larger] = min(self._means[larger], mean * MOST_STEP * 2 ** (larger - size))
+        self.longest_s = max(self._means)
 
     def expect(self, rows: int) -> float:
         """The seconds that this many rows will take, in as many calls as they need; 0.0 when nothing was measured."""

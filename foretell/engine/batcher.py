@@ -220,7 +220,9 @@ class Batcher(Entrance):
             return _split(self._forward(joined, rows), batch)
         except ForetellError as error:
             return [error] * len(batch)
-        except Exception as cause:  # noqa: BLE001 - the batch run: whatever a model raises is its caller's answer
+        except KeyboardInterrupt:
+            raise
+        except BaseException as cause:  # noqa: BLE001 - the batch run: whatever a model raises is its caller's answer
             broken = Broken("model_failed", "the model raised an error on this input")
             broken.__cause__ = cause
             if len(batch) == 1:

@@ -1,5 +1,6 @@
 """The engines that are being served, by model name and version, the labels that point at versions, and who answers without."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 
 from foretell.comparison import Compared, Comparison
@@ -8,6 +9,8 @@ from foretell.engine.shadow import Shadow
 from foretell.engine.traffic import Traffic
 from foretell.errors import ForetellError, Missing, Unavailable
 from foretell.repository.split import Split
+
+log = logging.getLogger("foretell")
 
 
 def _untold(comparison: Comparison) -> None:
@@ -19,7 +22,8 @@ class Catalog:
 
     def __init__(self, compared: Compared = _untold) -> None:
         self.compared = compared
-        self.complete = False  # whether everything that the server was started with is ready
+        self.complete = False  # whether everything that the server was started with has been loaded
+        self.lacking: set[str] = set()  # models that are to be served, but were lost on disk when a worker had to take over
         self._models: dict[str, dict[str, Engine]] = {}
         self._labels: dict[str, dict[str, str]] = {}
         self._splits: dict[str, Split] = {}
@@ -64,6 +68,8 @@ class Catalog:
         """Let these labels of a model, and no others, each point at a version."""
         if self._labels.get(name, {}) != labels:
             self._labels[name] = dict(labels)
+            told = ", ".join(f"{label} is version {version}" for label, version in labels.items())
+            log.info("model %s: labels: %s", name, told or "none any more")
             self._tell()
 
     def labels(self, name: str) -> dict[str, str]:
@@ -77,6 +83,7 @@ class Catalog:
             self._splits.pop(name, None)
             if split is not None:
                 self._splits[name] = split
+            log.info("model %s: %s", name, split or "its newest version answers what names none")
             self._tell()
 
     def traffic(self, name: str) -> Traffic | None:
@@ -124,6 +131,9 @@ class Catalog:
     def versions(self, name: str) -> list[str]:
         """The versions of a model that are served, oldest first. Raises Missing, or Unavailable for one that is to come."""
         if name not in self._models:
+            if name in self.lacking:
+                text = f"model {name!r} cannot be loaded as it is on disk now: an administrator can correct it and load it"
+                raise Unavailable("not_ready", text, retry_after_s=60)
             why = self.absent(name)
             if why is not None:
                 raise why

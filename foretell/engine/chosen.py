@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from foretell.errors import Setup
+from foretell.errors import Missing, Setup
+from foretell.repository import check_found
 from foretell.repository.model_folder import Found
 
 ALL, NONE = "*", "none"
@@ -28,8 +29,17 @@ class Chosen:
         return [name for name in known if name in self]
 
 
-def check_there(names: Sequence[str], there: Sequence[Found]) -> None:
-    """Raises Setup ``missing_file`` when a model that other workers serve is gone from the disk."""
+def check_all(names: Sequence[str], there: Sequence[Found]) -> list[Found]:
+    """Of what is there, the models of these names, but those that are still to come.
+
+    Raises Setup for the first that is wrong, and ``missing_file`` for one that is not there.
+    """
+    found = check_found([each for each in there if each.name in names and not each.is_coming])
     for name in names:
-        if name not in {found.name for found in there}:
+        if name not in {each.name for each in there}:
             raise Setup("missing_file", f"model {name!r}, which other workers serve, is gone from the disk: put it back")
+    return found
+
+
+def unknown_model(name: str) -> Missing:
+    return Missing("unknown_model", f"there is no model {name[:128]!r} in this server's repository")

@@ -80,6 +80,11 @@ class Engine:
         """Whether the model's own process is not started any more, until the model is loaded again."""
         return any(part.given_up for part in self._isolated)
 
+    @property
+    def whereabouts(self) -> str:
+        """Where forwards run: ``inline`` in the event loop, in a ``thread``, or in a ``process`` of the model's own."""
+        return "process" if self._isolated else self.place.name
+
     def kill_process(self) -> None:
         """End the model's own process, if it has one, with the call that is in it; another is started."""
         for part in self._isolated:

@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 from foretell.engine.budget import Budget, Evicted
 from foretell.engine.catalog import Catalog
 from foretell.engine.change import Change
-from foretell.engine.chosen import Chosen, check_there
+from foretell.engine.chosen import Chosen, check_all, unknown_model
 from foretell.engine.engine import Engine
 from foretell.engine.poll import Poll
-from foretell.engine.start import UNFINISHED, Loaded, load_version
+from foretell.engine.start import UNFINISHED, Loaded, load_version, sizes
 from foretell.engine.states import IndexEntry, Key, State, States, reason_of
 from foretell.engine.suspects import Suspects
 from foretell.engine.traffic import check_alike
-from foretell.errors import Busy, ForetellError, Missing, Setup
-from foretell.memory import trim
+from foretell.errors import Busy, ForetellError, Setup
+from foretell.memory import set_aside_more, tidy
 from foretell.passage import Observer
-from foretell.repository import Repository, check_found, incomplete
+from foretell.repository import Repository, incomplete
 from foretell.repository.checksums import verify
 from foretell.repository.files import Ingredients, ingredients
 from foretell.repository.model_folder import Found, ModelSource
@@ -29,7 +29,7 @@ from foretell.settings import Settings
 
 log = logging.getLogger("foretell")
 T = TypeVar("T")
-WHERE = {"inline": "the event loop", "thread": "a thread of its own"}
+WHERE = {"inline": "the event loop", "thread": "a thread of its own", "process": "a process of its own"}
 EVICTED = "evicted: it made room for others, and is loaded again when it is asked for"
 
 
@@ -59,21 +59,31 @@ class Loader:
         catalog.absent = self._why_absent
         catalog.wanted = self._call_back
 
-    async def start(self, repository: Repository, served: Mapping[str, Sequence[str]] | None = None) -> None:
+    async def start(
+        self, repository: Repository, served: Mapping[str, Sequence[str]] | None = None, lacking: Collection[str] | None = None
+    ) -> None:
         """Load what ``repository.load`` names, or exactly the versions of ``served``; then the catalog is complete.
 
-        A model of ``served`` without versions is one that was unloaded. Raises Setup for the first that fails.
-        """
+        A model of ``served`` without versions is one that was unloaded. Raises Setup for the first that fails; unless
+        ``lacking`` names models that this server lacks, maybe none: then that one is lacking too, and others are served."""
         self._repository = repository
         there = await asyncio.to_thread(repository.scan)
         names = [name for name, versions in served.items() if versions] if served is not None else self.chosen.of(there)
-        wanted = check_found([found for found in there if found.name in names and not found.is_coming])
         self.note(there)
         if served is not None:
             self.unloaded = {name for name, versions in served.items() if not versions}
-            check_there(names, there)
-        for found in wanted:
-            await self._run(self._start(found.name, None if served is None else served[found.name]))
+        if lacking is None:
+            check_all(names, there)
+        self.catalog.lacking.update(lacking or ())
+        for name in names:
+            try:
+                if check_all([name], there):
+                    await self._run(self._start(name, None if served is None else served[name]))
+            except Setup as error:
+                if lacking is None:
+                    raise
+                self.catalog.lacking.add(name)
+                log.error("model %s is served no longer: what is on disk now cannot be loaded (%s)", name, error)
         self.catalog.complete = True
 
     def served(self) -> dict[str, list[str]]:
@@ -101,10 +111,9 @@ class Loader:
     async def unload(self, name: str) -> None:
         """Take out all versions of a model: what comes is refused, what has come is answered, then they are closed.
 
-        Raises Missing or Busy.
-        """
+        Raises Missing or Busy."""
         if name not in self.states.names():
-            raise _unknown(name)
+            raise unknown_model(name)
         await self._run(self._unload(name))
 
     async def prepare(self, name: str) -> Change:
@@ -207,6 +216,7 @@ class Loader:
         self._hold(name)
         try:
             self.unloaded.add(name)
+            self.catalog.lacking.discard(name)
             for version in self._versions(name):
                 self.states.mark((name, version), State.UNAVAILABLE, "unloaded")
             self.budget.came(name)
@@ -245,7 +255,7 @@ class Loader:
             self.states.note(Found(name, error=error), self.loaded)
             raise
         if found is None:
-            raise _unknown(name)
+            raise unknown_model(name)
         self.states.note(found, self.loaded)
         if not found.sources:
             raise incomplete(found)
@@ -270,14 +280,14 @@ class Loader:
         for each in fresh:
             self.states.mark_given_up(each.key, self.loaded.get(each.key))
         await asyncio.gather(*(each.engine.stop() for each in fresh))
-        await asyncio.to_thread(trim)
+        await asyncio.to_thread(tidy)
 
     def _check(self, found: Found, fresh: Sequence[Loaded]) -> None:
         """That what is to be served fits together, and into memory once all is gone that may go. Raises Setup."""
         name, versions = found.name, [source.version for source in found.sources]
         comes = {each.key: each for each in fresh}
         ours = [comes.get((name, version)) or self.loaded[name, version] for version in versions]
-        pinned = sum(size for other, size in self._sizes().items() if other != name and other in self._pinned())
+        pinned = sum(size for other, size in sizes(self.loaded).items() if other != name and other in self._pinned())
         try:
             check_alike(name, found.sources[0].config.versions.split(versions), [each.engine for each in ours])
             self.budget.check(name, sum(each.bytes for each in ours), pinned)
@@ -296,6 +306,7 @@ class Loader:
             self.catalog.label(name, {label: str(version) for label, version in config.versions.labels.items()})
             self.catalog.split(name, config.versions.split([source.version for source in found.sources]))
             self.unloaded.discard(name)
+            self.catalog.lacking.discard(name)
             self.budget.came(name)
             self.budget.used(name, time.monotonic())
             kept = {source.version for source in found.sources} | found.incomplete
@@ -320,13 +331,15 @@ class Loader:
         """Serve an engine; gives the one that it takes over from."""
         engine = fresh.engine
         self.loaded[fresh.key] = fresh
-        log.info("model %s version %s is ready: it runs in %s", engine.name, engine.version, WHERE[engine.place.name])
+        set_aside_more()
+        log.info("model %s version %s is ready: it runs in %s", engine.name, engine.version, WHERE[engine.whereabouts])
         return self.catalog.add(engine)
 
     async def _take_out(self, keys: Sequence[Key], reason: str) -> None:
         engines = [self.catalog.remove(*key) for key in keys]
         for key in keys:
             del self.loaded[key]
+            log.info("model %s version %s is taken out: %s", *key, reason)
             self.states.mark(key, State.UNLOADING)
         try:
             await self._drain(engines)
@@ -343,26 +356,20 @@ class Loader:
         finally:
             await asyncio.gather(*(engine.stop() for engine in engines))
         if engines:
-            await asyncio.to_thread(trim)
+            await asyncio.to_thread(tidy)
 
     async def _make_room(self, name: str, needed: int = 0) -> None:
         """Take out the models that were not used for longest, while all together need too much memory; never this one."""
-        while (victim := self.budget.choose(self._sizes(), {name, *self._held, *self._pinned()}, needed)) is not None:
+        while (victim := self.budget.choose(sizes(self.loaded), {name, *self._held, *self._pinned()}, needed)) is not None:
             keys = [key for key in self.loaded if key[0] == victim]
             seconds = sum(self.loaded[key].seconds for key in keys)
-            self.budget.evicted[victim] = Evicted(tuple(self._versions(victim)), self._sizes()[victim], seconds)
+            self.budget.evicted[victim] = Evicted(tuple(self._versions(victim)), sizes(self.loaded)[victim], seconds)
             log.info("model %s is taken out to make room for %s", victim, name)
             self._held.add(victim)
             try:
                 await self._take_out(keys, EVICTED)
             finally:
                 self._held.discard(victim)
-
-    def _sizes(self) -> dict[str, int]:
-        sizes: dict[str, int] = {}
-        for (name, _), each in self.loaded.items():
-            sizes[name] = sizes.get(name, 0) + each.bytes
-        return sizes
 
     def _pinned(self) -> set[str]:
         return {name for name, config in self._configs.items() if config.model.pin}
@@ -390,7 +397,3 @@ class Loader:
             log.warning("model %s could not be loaded again: %s", name, error)
         else:
             await change.commit()
-
-
-def _unknown(name: str) -> Missing:
-    return Missing("unknown_model", f"there is no model {name[:128]!r} in this server's repository")

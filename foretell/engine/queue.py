@@ -102,13 +102,17 @@ class Line:
 
 
 class Level:
-    """The lines of one priority. ``ready`` is a heap of those with entries, by the clocks that they had when put there."""
+    """The lines of one priority, which have ``rows`` in all.
 
-    __slots__ = ("heaviest", "lines", "now_s", "ready", "turns")
+    ``ready`` is a heap of those with entries, by the clocks that they had when put there.
+    """
+
+    __slots__ = ("heaviest", "lines", "now_s", "ready", "rows", "turns")
 
     def __init__(self) -> None:
         self.lines: dict[str, Line] = {}
         self.ready: list[tuple[float, int, Line]] = []
+        self.rows = 0
         self.now_s = 0.0
         self.turns = 0
         self.heaviest = Line("")  # the line with the most rows, or one that had them a while ago
@@ -190,6 +194,7 @@ class Queue:
         line.entries.append(entry)
         count = entry.count
         line.rows += count
+        level.rows += count
         if line.rows > level.heaviest.rows:
             level.heaviest = line
         self.soonest = min(self.soonest, entry.due)
@@ -231,7 +236,7 @@ class Queue:
         for entry in batch:
             entry.waits = False
         line.entries.clear()
-        line.rows = self.rows = self.size = 0
+        line.rows = level.rows = self.rows = self.size = 0
         self.soonest = FAR
         line.is_ready = False
         if len(level.ready) + len(level.lines) > 2:
@@ -266,6 +271,7 @@ class Queue:
                     batch.append(entry)
                     rows += (count := entry.count)
                     line.rows -= count
+                    level.rows -= count
                     self.rows -= count
                     self.size -= entry.size
                     if not is_alone:
@@ -297,12 +303,12 @@ class Queue:
         """Rows that may be computed before an entry that came now: by priority, and of each other caller its fair part."""
         rows = self.rows
         for level in self.levels[entry.priority + 1 :]:
-            rows -= sum(line.rows for line in level.lines.values())
+            rows -= level.rows
         level = self.levels[entry.priority]
         own = level.lines.get(entry.caller)
-        others = sum(each.rows for each in level.lines.values()) if len(level.lines) > 1 else rows
-        fair = ((own.rows if own else 0) + entry.count) * (len(level.lines) + (own is None)) - entry.count
-        return rows - max(0, others - fair)
+        is_new = own is None or not own.is_ready
+        fair = ((own.rows if own else 0) + entry.count) * (len(level.ready) + is_new) - entry.count
+        return rows - max(0, level.rows - fair)
 
     def make_room(self, entry: Entry) -> list[Entry]:
         """Take back, for a newcomer, the newest of lower priorities, then those of the caller that holds more than it would.
@@ -340,6 +346,7 @@ class Queue:
     def _leave(self, entry: Entry) -> None:
         entry.waits = False
         entry.line.rows -= entry.count
+        self.levels[entry.priority].rows -= entry.count
         self.rows -= entry.count
         self.size -= entry.size
 

@@ -44,6 +44,14 @@ class Loaded:
         return self.engine.name, self.engine.version
 
 
+def sizes(loaded: Mapping[tuple[str, str], Loaded]) -> dict[str, int]:
+    """The memory that each model takes, with all of its versions, in bytes."""
+    sums: dict[str, int] = {}
+    for (name, _), each in loaded.items():
+        sums[name] = sums.get(name, 0) + each.bytes
+    return sums
+
+
 async def load_version(
     source: ModelSource,
     made: Ingredients,
@@ -139,7 +147,7 @@ def _held(pipeline: Pipeline, growth: Growth) -> int:
 def tell(engine: Engine) -> None:
     """What warming up has shown, in the log."""
     disturbance = engine.warm.disturbance
-    if disturbance is not None:
+    if disturbance is not None and disturbance.difference:
         level = logging.INFO if disturbance.allowed else logging.WARNING
         log.log(level, "model %s version %s: %s", engine.name, engine.version, disturbance)
     if engine.settings.max_batch_rows == 1 and "quantization" in describe(engine.pipeline.model):

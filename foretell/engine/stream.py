@@ -14,7 +14,7 @@ from foretell.engine.batcher import Outcome, Place
 from foretell.errors import Broken, Busy, Cancelled, ForetellError, Late
 from foretell.passage import Passage
 from foretell.pipeline import Pipeline
-from foretell.request import Request
+from foretell.request import NO_DEADLINE, Request
 from foretell.tensors import Arrays
 
 log = logging.getLogger("foretell")
@@ -45,30 +45,74 @@ async def stream(engine: Runs, request: Request) -> AsyncGenerator[Arrays, None]
     if not isinstance(model, Streaming):
         yield await engine.infer(request)
         return
-    passage = engine.open(request)
-    error: ForetellError | None = Cancelled("cancelled", "the caller went away before the answer")
-    engine.streaming += 1
+    giving = Giving(engine, request, lambda features: model.stream(features))
     try:
+        await giving.begin(model.signature.count_rows)
+        while (piece := await giving.take()) is not None:
+            yield piece
+        giving.end(None)
+    except ForetellError as refused:
+        giving.end(refused)
+        raise
+    finally:
+        giving.end(Cancelled("cancelled", "the caller went away before the answer"))
+
+
+class Giving:
+    """One answer in pieces. At its deadline it ends, also where its reader has not taken the last piece: a reader that never
+    reads on holds no place, and nobody who waits for the model to be free."""
+
+    def __init__(self, engine: Runs, request: Request, pieces: Callable[[Arrays], Iterator[Arrays]]) -> None:
+        self.engine = engine
+        self.request = request
+        self.pieces = pieces
+        self.passage = engine.open(request)
+        self.steps: Steps | None = None
+        self.late: Late | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
+
+    async def begin(self, count_rows: Callable[[Arrays], int]) -> None:
+        """Take a place and prepare the inputs. Raises Busy when there is none left, and what the steps refuse."""
+        engine, passage = self.engine, self.passage
+        engine.streaming += 1
         if engine.streaming > MOST_STREAMS:
             text = f"the model answers {MOST_STREAMS} callers in pieces already: try again"
             raise Busy("queue_full", text, retry_after_s=1)
-        features = await _run(engine, engine.pipeline.prepare, request.inputs)
-        passage.rows = passage.batch_rows = model.signature.count_rows(features)
+        features = await _run(engine, engine.pipeline.prepare, self.request.inputs)
+        passage.rows = passage.batch_rows = count_rows(features)
         passage.queued = passage.started = engine.clock()
-        steps = Steps(engine.place, lambda: model.stream(features))
-        try:
-            while (piece := await _within(steps.take(), request.deadline - engine.clock())) is not None:
-                yield await _run(engine, engine.pipeline.finish, piece)
-        finally:
-            steps.close()
-        error = None
-    except ForetellError as refused:
-        error = refused
-        raise
-    finally:
-        passage.computed = engine.clock() if passage.started else 0.0
-        engine.streaming -= 1
-        engine.conclude(passage, error)
+        self.steps = Steps(engine.place, lambda: self.pieces(features))
+        if self.request.deadline != NO_DEADLINE:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, self._left_s()), self._expire)
+
+    async def take(self) -> Arrays | None:
+        """The next piece, None behind the last. Raises Late once the deadline has passed, and what the model is told for."""
+        if self.late is not None:
+            raise self.late
+        assert self.steps is not None
+        piece = await _within(self.steps.take(), self._left_s())
+        return None if piece is None else await _run(self.engine, self.engine.pipeline.finish, piece)
+
+    def end(self, error: ForetellError | None) -> None:
+        """Free the place, have the generator closed and tell the observers; only the first call does."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.steps is not None:
+            self.steps.close()
+        self.passage.computed = self.engine.clock() if self.passage.started else 0.0
+        self.engine.streaming -= 1
+        self.engine.conclude(self.passage, error)
+
+    def _left_s(self) -> float:
+        return self.request.deadline - self.engine.clock()
+
+    def _expire(self) -> None:
+        self.late = _late()
+        self.end(self.late)
 
 
 class Steps:
@@ -106,7 +150,9 @@ class Steps:
             piece = next(self.pieces, None)
         except ForetellError as error:
             return [error]
-        except Exception as cause:  # noqa: BLE001 - one step of a stream: whatever a model raises is its caller's answer
+        except KeyboardInterrupt:
+            raise
+        except BaseException as cause:  # noqa: BLE001 - one step of a stream: whatever a model raises is its caller's answer
             broken = Broken("model_failed", "the model raised an error on this input")
             broken.__cause__ = cause
             return [broken]
@@ -117,7 +163,9 @@ class Steps:
         if close is not None:
             try:
                 close()
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 log.exception("a stream of the model failed while it was closed")
         return []
 
@@ -129,8 +177,12 @@ async def _run(engine: Runs, steps: Callable[[Arrays], Arrays], arrays: Arrays) 
 async def _within(step: Coroutine[Any, Any, Arrays | None], left_s: float) -> Arrays | None:
     """A step's piece. Raises Late when it takes longer."""
     try:
-        async with asyncio.timeout(None if left_s == float("inf") else max(0.0, left_s)):
+        async with asyncio.timeout(None if left_s == NO_DEADLINE else max(0.0, left_s)):
             return await step
     except TimeoutError as error:
-        text = "the deadline passed in the model, before the answer was whole"
-        raise Late("deadline_passed", text, phase="in the model") from error
+        raise _late() from error
+
+
+def _late() -> Late:
+    text = "the deadline passed before the answer was whole, and taken"
+    return Late("deadline_passed", text, phase="in the model")

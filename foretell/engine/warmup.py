@@ -68,7 +68,9 @@ def warm_up(model: Backend, most_rows: int) -> WarmUp:
             forward_s = statistics.median(times)
             if model.signature.rows and forward_s * most_rows < ENOUGH_S:
                 _timed(model, made_up_rows(model.signature, most_rows, length))
-        except Exception as error:  # noqa: BLE001 - a made-up row may be one that this model cannot take
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a made-up row may be one that this model cannot take
             refusal = f"{type(error).__name__}: {error}"[:500]
         else:
             mates = min(MATES, most_rows) if model.signature.rows else 1
@@ -135,7 +137,9 @@ def _disturbance(model: Backend, mates: int, length: int, forward_s: float) -> D
             found = max(found, *compared, key=lambda each: (not each.allowed, each.difference))
             if time.perf_counter() > ends:
                 break
-    except Exception:  # not every model takes random rows
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # not every model takes random rows
         log.debug("the model refuses random rows: whether they disturb each other is not known", exc_info=True)
         return None
     return found

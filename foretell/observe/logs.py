@@ -9,6 +9,7 @@ from typing import TextIO
 
 import orjson
 
+from foretell.observe.outlet import Outlet, outlet
 from foretell.settings import LogSettings
 
 _MOST_CHARS = {"message": 2000, "field": 200}
@@ -29,14 +30,16 @@ def escape(text: str, most_chars: int | None = None) -> str:
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None, *, worker: int | None = None) -> None:
-    """Send everything logged under ``foretell`` to ``stream`` (standard error), from ``settings.level`` up.
+    """Send everything logged under ``foretell`` to ``stream`` (standard error, which is never waited for), from a level up.
 
     ``worker`` is the number of the worker process that this is, and stands in every line.
     """
     logger = logging.getLogger("foretell")
     for old in list(logger.handlers):
         logger.removeHandler(old)
-    handler = logging.StreamHandler(stream or sys.stderr)
+        if isinstance(old, logging.StreamHandler) and isinstance(old.stream, Outlet):
+            old.stream.close()
+    handler = logging.StreamHandler(stream or outlet(sys.stderr))
     handler.setFormatter({"text": LineFormatter, "json": JsonFormatter}[settings.format](worker))
     logger.addHandler(handler)
     logger.setLevel(settings.level.upper())

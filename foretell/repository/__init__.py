@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from foretell.backends import SUFFIXES, Backend, ModelOptions, load_backend, recognize, unrecognized
-from foretell.backends.python import adapt, load_attribute
+from foretell.backends.python import adapt
 from foretell.errors import Setup
 from foretell.pipeline import Pipeline
 from foretell.repository.model_folder import (
@@ -25,6 +25,7 @@ from foretell.repository.pipeline_file import FILE_NAME, build_steps
 from foretell.repository.tfs_config import SUFFIX, TfsModel, read_tfs_config
 from foretell.repository.triton_model import load_triton, read_labels
 from foretell.storage import check_inside
+from foretell.user_code import load_attribute
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

@@ -16,7 +16,6 @@ from foretell.repository.triton_config import MOST_STEPS, TritonConfig, TritonSt
 from foretell.repository.versions import VersionsTable, is_version
 from foretell.storage import check_inside
 
-SAVED_MODEL = "saved_model.pb"
 UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".download", ".swp", ".bak", "~")
 MOST_DEPTH = 16
 
@@ -64,7 +63,7 @@ class Found:
 
 def is_model_folder(folder: Path) -> bool:
     """Whether a folder holds a configuration, a model file or a version: else it is a repository, or nothing."""
-    if any((folder / name).exists() for name in (FILE_NAME, TRITON_FILE, SAVED_MODEL)):
+    if any((folder / name).exists() for name in (FILE_NAME, TRITON_FILE)):
         return True
     files = folder.iterdir()
     return recognize(folder) is not None or any(is_version(each.name) if each.is_dir() else _is_model(each) for each in files)
@@ -224,12 +223,6 @@ def _count(source: ModelSource) -> int:
 
 
 def _path(place: Path, folder: Path, config: PipelineFile, triton: TritonConfig | None) -> str:
-    if (place / SAVED_MODEL).exists():
-        raise Setup(
-            "unknown_format",
-            f"{place} holds a TensorFlow SavedModel, which is not served here: convert it to ONNX, with "
-            f"`python -m tf2onnx.convert --saved-model {place} --output model.onnx`, and put model.onnx in its place",
-        )
     if triton:
         return _triton_file(place, folder, triton)
     if config.model.file:

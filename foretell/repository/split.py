@@ -18,6 +18,12 @@ class Split:
     sticky: str = ""
     shadow: str = ""
 
+    def __str__(self) -> str:
+        whole = sum(self.weights.values())
+        shares = ", ".join(f"{100 * weight / whole:.3g} % to version {version}" for version, weight in self.weights.items())
+        sticky = f", the same for the same {self.sticky}" if self.sticky else ""
+        return f"traffic: {shares}{sticky}" + (f"; copies to version {self.shadow}" if self.shadow else "")
+
 
 def check_split(traffic: Mapping[str, float], sticky: str, shadow: str, where: object) -> None:
     """Raises Setup ``wrong_setting`` for what no version could fulfil; ``where`` names the file."""

@@ -1,13 +1,18 @@
 """What every backend keeps to, shown on a real model of each kind."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import joblib
+import lightgbm
 import numpy as np
 import pytest
+import xgboost
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
@@ -15,10 +20,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from foretell.backends import Backend, ModelOptions, load_backend
+from foretell.convert import Wanted, convert
 from foretell.errors import Invalid, Setup
 from foretell.pipeline import Pipeline
 from foretell.tensors import Array, Arrays, Datatype, Signature
-from tests.backends import graphs
+from tests.backends import encoders, graphs
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")  # Keras
 
 TOLERANCE = {Datatype.FP16: 1e-2, Datatype.BF16: 1e-1, Datatype.FP32: 1e-5, Datatype.FP64: 1e-12}
 """Relative, between a batch and its rows one by one: kernels may add in another order."""
@@ -32,8 +40,20 @@ def model(inputs):
     mean = inputs["features"].mean(axis=1)
     return {"label": (mean > 60).astype(np.int64), "mean": mean}
 """
-KINDS = ["onnx", "onnx-fixed", "sklearn", "sklearn-native", "python", "onnx-isolated", "python-isolated"]
+HAS_KERAS = find_spec("tensorflow") is not None
+HAS_TORCH = find_spec("torch") is not None
+KINDS = ["onnx", "onnx-fixed", "litert", "sklearn", "sklearn-native", "python", "onnx-isolated", "python-isolated"]
 EXTRAS = {"onnxruntime": "onnx", "sklearn": "sklearn", "skl2onnx": "sklearn", "joblib": "sklearn", "onnx": "sklearn"}
+KINDS += ["openvino", "openvino-onnx", "xgboost", "lightgbm"]
+KINDS += ["keras", "saved-model"] if HAS_KERAS else []
+KINDS += ["huggingface", *(["torch", "torchscript"] if HAS_TORCH else [])]
+EXTRAS |= {"ai_edge_litert": "litert", "keras": "keras"}
+EXTRAS |= {"torch": "torch"}
+EXTRAS |= {"openvino": "openvino", "xgboost": "xgboost", "lightgbm": "lightgbm"}
+
+
+FILES = {"onnx": "model.onnx", "litert": "model.tflite", "keras": "model.keras", "openvino": "model.xml"}
+FILES |= {"torch": "model.pt2", "xgboost": "model.ubj", "lightgbm": "model.lgb"}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +66,53 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     graphs.save(graphs.linear(features=30), folder / "linear.onnx")
     graphs.save(graphs.linear(4, features=30), folder / "fixed.onnx")
     (folder / "app.py").write_text(CODE)
+    shutil.copy(Path(__file__).with_name("models") / "cancer.tflite", folder)
+    if HAS_KERAS:
+        save_keras(folder)
+    if HAS_TORCH:
+        save_torch(folder)
+    encoders.save(folder / "encoder", encoders.encoder(), encoders.train_tokenizer())
+    save_trees(folder)
+    convert(str(folder / "linear.onnx"), folder / "linear.xml", Wanted())
     return folder
+
+
+def save_trees(folder: Path) -> None:
+    features, labels = load_breast_cancer(return_X_y=True)
+    xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(features, labels), 10).save_model(folder / "cancer.json")
+    data = lightgbm.Dataset(features, labels)
+    lightgbm.train({"objective": "binary", "verbosity": -1}, data, 10).save_model(folder / "cancer.txt")
+
+
+def save_torch(folder: Path) -> None:
+    """A linear classifier with the weights of scikit-learn's."""
+    import torch
+
+    features, labels = load_breast_cancer(return_X_y=True)
+    scaler = StandardScaler().fit(features)
+    fitted = LogisticRegression().fit(scaler.transform(features), labels)
+    scaling, linear = torch.nn.BatchNorm1d(30, eps=0, affine=False), torch.nn.Linear(30, 2)
+    scaling.running_mean, scaling.running_var = (torch.from_numpy(array).float() for array in (scaler.mean_, scaler.var_))
+    weights, bias = (torch.from_numpy(array).float() for array in (fitted.coef_[0], fitted.intercept_))
+    linear.load_state_dict({"weight": torch.stack([-weights / 2, weights / 2]), "bias": torch.cat([-bias / 2, bias / 2])})
+    net = torch.nn.Sequential(scaling, linear, torch.nn.Softmax(1)).eval()
+    rows = ({0: torch.export.Dim.DYNAMIC},)
+    torch.export.save(torch.export.export(net, (torch.zeros(2, 30),), dynamic_shapes=rows), folder / "cancer.pt2")
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
+        torch.jit.trace(net, torch.zeros(2, 30)).save(str(folder / "cancer.pt"))
+
+
+def save_keras(folder: Path) -> None:
+    import keras
+
+    features, labels = load_breast_cancer(return_X_y=True)
+    scaling = keras.layers.Normalization()
+    scaling.adapt(features)
+    net = keras.Sequential([keras.Input((30,), name="features"), scaling, keras.layers.Dense(2, activation="softmax")])
+    net.compile("adam", "sparse_categorical_crossentropy")
+    net.fit(features, labels, epochs=2, verbose=0)
+    net.save(folder / "cancer.keras")
+    net.export(folder / "saved", verbose=False)
 
 
 def load(kind: str, folder: Path) -> Backend:
@@ -55,9 +121,22 @@ def load(kind: str, folder: Path) -> Backend:
         "onnx-fixed": folder / "fixed.onnx",
         "sklearn": folder / "cancer.joblib",
         "sklearn-native": folder / "cancer.joblib",
+        "litert": folder / "cancer.tflite",
+        "openvino": folder / "linear.xml",
+        "openvino-onnx": folder / "linear.onnx",
+        "xgboost": folder / "cancer.json",
+        "lightgbm": folder / "cancer.txt",
+        "keras": folder / "cancer.keras",
+        "saved-model": folder / "saved",
+        "huggingface": folder / "encoder",
+        "torch": folder / "cancer.pt2",
+        "torchscript": folder / "cancer.pt",
         "python": f"{folder / 'app.py'}:model",
     }[kind.removesuffix("-isolated")]
-    return load_backend(source, ModelOptions(trust=True, native=kind.endswith("native"), isolated=kind.endswith("isolated")))
+    options = ModelOptions(trust=True, native=kind.endswith("native"), isolated=kind.endswith("isolated"))
+    if kind == "torchscript":
+        options = replace(options, options={"inputs": {"features": "FP32[30]"}})
+    return load_backend(source, options, "openvino" if kind.startswith("openvino") else None)
 
 
 @pytest.fixture(params=KINDS)
@@ -69,6 +148,8 @@ def backend(request: pytest.FixtureRequest, folder: Path) -> Iterator[Backend]:
 
 @pytest.fixture
 def batch(backend: Backend) -> Arrays:
+    if backend.signature.inputs[0].dtype is Datatype.BYTES:
+        return {"text": np.array([text.encode() for text in encoders.sentences()[0][:11]], np.object_)}
     rows: NDArray[np.float32] = load_breast_cancer().data[:11].astype(np.float32)
     return {backend.signature.inputs[0].name: rows}
 
@@ -103,9 +184,11 @@ def test_a_missing_input_is_named(backend: Backend) -> None:
 
 
 def test_a_wrong_shape_is_named_with_what_was_expected(backend: Backend) -> None:
-    name = backend.signature.inputs[0].name
-    with pytest.raises(Invalid, match=rf"input '{name}' has shape \[1, 7\], the model takes \[\?, 30\]"):
-        Pipeline(backend)({name: np.zeros((1, 7), np.float32)})
+    spec = backend.signature.inputs[0]
+    name, taken = spec.name, "" if spec.dtype is Datatype.BYTES else ", 30"
+    wrong = np.full((1, 7), b"word" if spec.dtype is Datatype.BYTES else 0, spec.dtype.numpy)
+    with pytest.raises(Invalid, match=rf"input '{name}' has shape \[1, 7\], the model takes \[\?{taken}\]"):
+        Pipeline(backend)({name: wrong})
 
 
 def test_closing_twice_is_harmless(backend: Backend) -> None:
@@ -131,8 +214,8 @@ def test_a_file_that_is_not_there_is_named(kind: str, folder: Path, tmp_path: Pa
 @pytest.mark.parametrize("package", EXTRAS)
 def test_a_missing_package_says_what_to_install(package: str, tmp_path: Path) -> None:
     name = EXTRAS[package]
-    file = tmp_path / ("model.onnx" if name == "onnx" else "model.joblib")
-    file.write_bytes(b"x")
+    file = tmp_path / FILES.get(name, "model.joblib")
+    file.write_bytes(b"<net name='x'>" if name == "openvino" else b"x")
     program = f"""
 import sys
 sys.modules[{package!r}] = None

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -66,6 +67,17 @@ def large(arrays):
     return {"out": np.ones((len(arrays["n"]), int(arrays["n"][0])), np.uint8)}
 
 whole = foretell.Pipeline(model=model)
+"""
+COUNTING = """
+import numpy as np
+import foretell
+calls = 0
+
+@foretell.model(inputs={"x": "FP32"}, outputs={"calls": "INT64"})
+def model(arrays):
+    global calls
+    calls += 1
+    return {"calls": np.full(len(arrays["x"]), calls)}
 """
 Load = Callable[..., IsolatedModel]
 
@@ -399,3 +411,73 @@ def test_a_memory_cannot_be_made_smaller_under_its_reader() -> None:
     with pytest.raises(Lost, match="announced, but it is smaller"):
         memory.look(2 * FIRST_BYTES)
     memory.close()
+
+
+def test_a_process_that_takes_over_has_computed_once_before_the_next_caller(folder: Path) -> None:
+    (folder / "counting.py").write_text(COUNTING)
+    model = IsolatedModel(Order(f"{folder / 'counting.py'}:model", None, ModelOptions(), 30), pauses_s=(0.0,))
+    model.start()
+    try:
+        assert model.forward({"x": np.zeros(1, np.float32)})["calls"][0] == 1
+        model.kill()
+        calls: list[int] = []
+
+        def asked() -> bool:
+            try:
+                calls.append(int(model.forward({"x": np.zeros(1, np.float32)})["calls"][0]))
+            except Unavailable:
+                return False
+            return True
+
+        assert eventually(asked, within_s=20)
+        assert calls == [2]
+    finally:
+        model.close()
+
+
+def test_a_process_that_cannot_be_started_for_want_of_descriptors_is_a_failed_load_and_leaks_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(socket, "socketpair", none_left)
+    model = IsolatedModel(Order(f"{folder / 'app.py'}:model", None, ModelOptions(), 30))
+    with pytest.raises(Setup, match="Too many open files"):
+        model.start()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_crashed_model_comes_back_once_there_are_descriptors_again(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pair = load(), socket.socketpair
+    tried: list[int] = []
+
+    def none_left_once(*arguments: int) -> object:
+        tried.append(1)
+        if len(tried) == 1:
+            raise OSError(24, "Too many open files")
+        return pair(*arguments)
+
+    pid_of(model)
+    monkeypatch.setattr(socket, "socketpair", none_left_once)
+    model.kill()
+    assert eventually(lambda: len(tried) == 2 and answers(model), within_s=20)
+
+
+def test_a_process_whose_model_takes_something_else_now_does_not_take_over(folder: Path, load: Load) -> None:
+    model = load()
+    (folder / "app.py").write_text(CODE.replace('"FP32[2]"}, outputs={"y"', '"FP32[3]"}, outputs={"y"'))
+    model.kill()
+    assert eventually(lambda: model.given_up, within_s=30)
+
+
+def test_processes_that_follow_each_other_leave_no_descriptor_and_no_thread_behind(load: Load) -> None:
+    model = load()
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(3):
+        pid = pid_of(model)
+        model.kill()
+        assert eventually(lambda gone=pid: answers(model) and pid_of(model) != gone, within_s=20)
+    assert len(os.listdir("/proc/self/fd")) <= before[0]
+    assert threading.active_count() <= before[1]

@@ -14,11 +14,11 @@ import orjson
 import pytest
 
 import foretell.demo
-from foretell.client import AsyncClient, Client, Options
+from foretell.client import AsyncClient, Client, Options, Retry
 from foretell.client.refusals import refusal_of
 from foretell.client.wire import Answer
 from foretell.codes import CODES
-from foretell.errors import Broken, Invalid, Late, Missing, TooLarge
+from foretell.errors import Broken, Busy, Invalid, Late, Missing, TooLarge
 from foretell.tensors import Array, Datatype
 from tests.client.troubled import Connect
 from tests.serving import MODELS, Served, serving
@@ -140,9 +140,14 @@ def test_a_refusal_is_the_exception_that_the_server_raised(binary: bool, url: st
     assert "shadow" not in failed.value.message
 
 
-def test_the_server_gives_up_when_the_time_of_the_caller_is_over(url: str, connect: Connect) -> None:
-    with connect(url) as client, pytest.raises(Late):
-        client.infer("slow", {"seconds": np.array([0.6], np.float32)}, timeout_s=0.2)
+def test_the_server_gives_up_when_the_time_is_over_and_begins_nothing_that_would_be_late(url: str, connect: Connect) -> None:
+    with connect(url, retry=Retry(most=0)) as client:
+        client.infer("slow", {"seconds": np.array([0.0], np.float32)})  # what was asked before is done
+        with pytest.raises(Late):
+            client.infer("slow", {"seconds": np.array([1.5], np.float32)}, timeout_s=0.4)
+        with pytest.raises(Busy) as refused:
+            client.infer("slow", {"seconds": np.array([0.0], np.float32)}, timeout_s=0.2)
+    assert refused.value.code == "overloaded"
 
 
 def test_a_refusal_before_all_was_sent_is_not_missed(lane_server: Served, connect: Connect) -> None:

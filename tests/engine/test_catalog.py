@@ -1,6 +1,7 @@
 """The engines that are being served, by name and version."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -8,6 +9,7 @@ from foretell.engine.catalog import Catalog
 from foretell.engine.engine import Engine
 from foretell.errors import Missing, Unavailable
 from foretell.pipeline import Pipeline
+from foretell.repository.split import Split
 from foretell.settings import EngineSettings
 from foretell.testing import FakeBackend
 
@@ -123,3 +125,21 @@ def test_an_engine_that_is_not_ready_can_be_taken_out() -> None:
     assert catalog.remove("m", "1") is engine
     with pytest.raises(Missing):
         catalog.remove("m", "1")
+
+
+def test_each_change_of_who_answers_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    catalog = Catalog()
+    for version in ("1", "2", "3"):
+        catalog.add(engine_of(version))
+    with caplog.at_level(logging.INFO, "foretell"):
+        for _ in range(2):
+            catalog.label("m", {"stable": "1"})
+            catalog.split("m", Split({"1": 19.0, "2": 1.0}, "x-user-id", "3"))
+        catalog.split("m", None)
+        catalog.label("m", {})
+    assert caplog.messages == [
+        "model m: labels: stable is version 1",
+        "model m: traffic: 95 % to version 1, 5 % to version 2, the same for the same x-user-id; copies to version 3",
+        "model m: its newest version answers what names none",
+        "model m: labels: none any more",
+    ]

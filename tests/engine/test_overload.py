@@ -161,6 +161,24 @@ def test_one_slow_call_is_soon_forgotten() -> None:
     clock.run(main())
 
 
+def test_one_slow_call_of_many_rows_refuses_nobody_once_another_was_quick() -> None:
+    clock, place = FakeClock(), HeldPlace()
+
+    async def main() -> None:
+        batcher = batcher_of(FakeBackend(), clock, place)
+        await taught(batcher, clock, place, 0.002)
+        for value in range(40):
+            batcher.submit_nowait(entry_of(value, clock))
+        await asyncio.sleep(5)
+        place.release()
+        await taught(batcher, clock, place, 0.002, times=2)
+        await busy(batcher, clock)
+        for value in range(60):
+            batcher.submit_nowait(entry_of(value, clock, due_s=1.0))
+
+    clock.run(main())
+
+
 def test_a_model_that_has_become_slower_is_learnt_within_ten_calls() -> None:
     clock, place = FakeClock(), HeldPlace()
 

@@ -98,3 +98,38 @@ def test_the_rows_ahead_of_a_newcomer_are_its_fair_part_of_what_waits() -> None:
     queue = filled(heavy=1000)
     assert queue.ahead(entry_of(1, CLOCK, caller="heavy")) == 1000
     assert queue.ahead(entry_of(1, CLOCK, caller="light")) <= 2
+
+
+def test_callers_that_only_were_here_make_nobody_wait_for_more() -> None:
+    queue = filled(heavy=1000)
+    for number in range(200):
+        queue.put(entry_of(1, CLOCK, caller=f"once {number}"))
+    while len(queue.levels[NORMAL].ready) > 1:
+        queue.take(0.0, 1, [], one_shape=True)
+    assert len(queue.levels[NORMAL].lines) > 200
+    assert queue.ahead(entry_of(1, CLOCK, caller="light")) <= 2
+
+
+def test_how_many_rows_are_ahead_costs_the_same_with_many_callers() -> None:
+    entry, seconds = entry_of(1, CLOCK, caller="light"), []
+    for callers in (1, 20000):
+        queue = filled(**{f"c{number}": 1 for number in range(callers)})
+        start = time.perf_counter()
+        for _ in range(200):
+            queue.ahead(entry)
+        seconds.append(time.perf_counter() - start)
+    assert seconds[1] < seconds[0] * 50 + 0.01  # by adding them up it took thousands of times as long
+
+
+def test_each_priority_counts_its_rows() -> None:
+    queue = Queue(10**6, 10**9)
+    entries = [entry_of(1, CLOCK, caller=f"c{number % 7}", priority=NORMAL + number % 3) for number in range(60)]
+    for entry in entries:
+        queue.put(entry)
+    for entry in entries[::4]:
+        queue.discard(entry)
+    while queue.rows:
+        for level in queue.levels:
+            assert level.rows == sum(line.rows for line in level.lines.values())
+        queue.take(0.0, 5, [], one_shape=True)
+    assert [level.rows for level in queue.levels] == [0] * len(queue.levels)

@@ -151,6 +151,30 @@ def test_the_deadline_ends_a_stream_whose_step_takes_too_long() -> None:
     assert seen.codes == ["deadline_passed"]
 
 
+def test_a_reader_that_never_reads_on_holds_no_place_after_its_deadline() -> None:
+    seen, model = RecordingObserver(), Counting()
+
+    async def main() -> None:
+        engine = await started(model, seen)
+        streams = [engine.stream(request_of(5, deadline=0.05)) for _ in range(MOST_STREAMS)]
+        for each in streams:
+            await anext(each)
+        async with asyncio.timeout(5):
+            while engine.streaming:
+                await asyncio.sleep(0)
+        assert await taken(engine.stream(request_of(3))) == [0, 1, 2]
+        assert model.closed == MOST_STREAMS + 1
+        with pytest.raises(Late):
+            await anext(streams[0])
+        await engine.halt()  # which waits for streams
+        assert engine.in_flight == 0
+        for each in streams:
+            await each.aclose()
+
+    asyncio.run(main())
+    assert seen.codes == ["deadline_passed"] * MOST_STREAMS + ["ok"]
+
+
 def test_more_streams_than_there_may_be_are_refused_and_come_free_again() -> None:
     async def main() -> None:
         engine = await started(Counting())

@@ -171,11 +171,11 @@ def test_a_folder_that_appears_later_is_found(tmp_path: Path) -> None:
     assert found.sources[0].version == "3"
 
 
-def test_a_saved_model_says_how_to_convert_it(tmp_path: Path) -> None:
-    (tmp_path / "cells" / "1").mkdir(parents=True)
+def test_a_saved_model_is_a_folder_that_is_a_model(tmp_path: Path) -> None:
+    (tmp_path / "cells" / "1" / "variables").mkdir(parents=True)
     (tmp_path / "cells" / "1" / "saved_model.pb").write_bytes(b"")
-    refusal(tmp_path, "unknown_format", "TensorFlow SavedModel", "python -m tf2onnx.convert --saved-model", "/cells/1")
-    refusal(tmp_path / "cells" / "1", "unknown_format", "python -m tf2onnx.convert")
+    for place in (tmp_path, tmp_path / "cells", tmp_path / "cells" / "1"):
+        assert [source.path for source in find_models([place])] == [str(tmp_path / "cells" / "1")]
 
 
 def test_each_folder_of_a_repository_is_a_model(tmp_path: Path) -> None:

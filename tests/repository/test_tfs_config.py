@@ -65,11 +65,10 @@ def test_steps_may_stand_beside_the_versions(folder: Path) -> None:
     assert len(open_pipeline(letters).postprocess) == 1
 
 
-def test_a_saved_model_says_how_to_convert_it_and_the_others_are_found(folder: Path) -> None:
+def test_a_saved_model_is_found_as_the_folder_that_it_is(folder: Path) -> None:
     (folder / "letters" / "5" / "saved_model.pb").touch()
-    file = write(folder, CONFIG % folder)
-    refusal(file, "unknown_format", "letters/5", "python -m tf2onnx.convert")
-    assert [found.name for found in Repository([file]).scan() if found.error is None] == ["digits"]
+    paths = [source.path for source in find_models([write(folder, CONFIG % folder)])]
+    assert paths[-1] == str(folder / "letters" / "5")
 
 
 def test_what_has_no_effect_is_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

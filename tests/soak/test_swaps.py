@@ -110,6 +110,7 @@ def test_a_new_version_that_fails_leaves_the_old_one_and_the_api_says_why(tmp_pa
             put(tmp_path / "models", 2, broken=True)
             reply = administer(served, "load")
             assert (reply.status >= 400, reply.code) == (True, "broken_model")
+            assert "2/model.onnx cannot be loaded" in str(reply.json()["error"])
             assert eventually(lambda: load.sent > 20 or load.failures)
         assert (load.failures, load.factors) == ([], {1.0})
         entries = {entry["version"]: entry for entry in served.ask(post("/v2/repository/index", b"")).json()}

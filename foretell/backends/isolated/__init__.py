@@ -24,6 +24,7 @@ LOAD_S = 300.0
 ENDING_S = 2.0
 MOST_CRASHES = 5
 WITHIN_S = 60.0
+MOST_KEPT_BYTES = 2**20
 PAUSES_S = (0.0, 0.4, 1.6, 6.4)
 
 
@@ -45,6 +46,7 @@ class IsolatedModel:
         self._pauses_s = pauses_s
         self._process: ModelProcess | None = None
         self._turn = threading.Lock()  # of those that speak with the process
+        self._rehearsal: Arrays | None = None  # the first call, of made-up rows: it warms up each process that is started later
         self._crashes: deque[float] = deque(maxlen=MOST_CRASHES)
         self._closing = threading.Event()
 
@@ -69,7 +71,10 @@ class IsolatedModel:
             if process is None:
                 raise self._refusal()
             try:
-                return process.forward(inputs)
+                answers = process.forward(inputs)
+                if self._rehearsal is None:
+                    self._rehearsal = _copied(inputs)
+                return answers
             except Lost as error:
                 self._process, self.outage = None, "its process has crashed"
                 process.kill()  # it may have hung up alone, and be there still
@@ -112,7 +117,10 @@ class IsolatedModel:
         try:
             process = ModelProcess(self._order, LOAD_S)
         except Lost as error:
-            text = f"{self._order.source}: the process that was to load it ended before it had: see its last words in the log"
+            text = (
+                f"{self._order.source}: the process that was to load it ended before it had ({error}): "
+                "see its last words in the log"
+            )
             raise Setup("broken_model", text) from error
         self.signature = process.signature
         self.facts = {**process.facts, "isolation": "a process of its own"}
@@ -134,11 +142,11 @@ class IsolatedModel:
             recent = sum(monotonic() - crash < WITHIN_S for crash in self._crashes)
             pause_s = self._pauses_s[min(recent, len(self._pauses_s)) - 1]
             self.outage = f"its process {end}, and another is being started"
-            log.warning("the process of model %s %s: another is started in %g s", self._order.source, end, pause_s)
+            log.warning("the process of model %s %s: another is started %s", self._order.source, end, _when(pause_s))
             if self._closing.wait(pause_s):
                 return None
             try:
-                process = ModelProcess(self._order, LOAD_S)
+                process = self._next()
             except (Lost, Setup) as error:
                 log.warning("model %s cannot be loaded again: %s", self._order.source, error)
                 end = "could not load it again"  # callers are told this, and no paths
@@ -146,6 +154,16 @@ class IsolatedModel:
                 self._begin(process)
                 return process
         return None
+
+    def _next(self) -> ModelProcess:
+        """Another process, warm. Raises Setup and Lost as ModelProcess does, and Setup where the model is another one now."""
+        process = ModelProcess(self._order, LOAD_S, self._rehearsal or None)
+        if process.signature != self.signature:
+            process.kill()
+            process.wait()
+            process.close()
+            raise Setup("broken_model", f"{self._order.source} takes or gives something else now: load the model again")
+        return process
 
     def _give_up(self, end: str) -> None:
         self.outage = f"its process crashed {MOST_CRASHES} times within {WITHIN_S:g} s, and is given up; at last it {end}"
@@ -160,6 +178,17 @@ class IsolatedModel:
                 "model_given_up", "the model's process crashed again and again, and was given up", retry_after_s=60
             )
         return Unavailable("not_ready", "the model's process is being started again: try again", retry_after_s=1)
+
+
+def _copied(inputs: Arrays) -> Arrays:
+    """Inputs to keep; none of large ones."""
+    if sum(array.nbytes for array in inputs.values()) > MOST_KEPT_BYTES:
+        return {}
+    return {name: array.copy() for name, array in inputs.items()}
+
+
+def _when(pause_s: float) -> str:
+    return f"in {pause_s:g} s" if pause_s else "at once"
 
 
 def load(source: object, options: ModelOptions, backend: str | None) -> Backend:

@@ -6,12 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import msgspec
 
 from foretell.backends.isolated.child import Loaded, Order, Raised, Refused
-from foretell.backends.isolated.wire import KEPT_BYTES, Line, Memory, Word
+from foretell.backends.isolated.wire import KEPT_BYTES, Line, Lost, Memory, Word
 from foretell.codes import CODES
 from foretell.errors import ForetellError
 from foretell.memory import resident_bytes
@@ -36,27 +36,32 @@ class ModelProcess:
 
     signature: Signature
 
-    def __init__(self, order: Order, load_s: float) -> None:
-        """Raises Setup as ``load_backend`` does, and Lost when it ends before the model is loaded."""
-        ours, theirs = Memory.new("foretell-inputs"), Memory.new("foretell-outputs")
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        passed = (far.fileno(), ours.descriptor, theirs.descriptor)
-        arguments = [order.source, str(os.getpid()), *map(str, passed), *sys.path]
-        self.line = Line(near, ours, theirs)
-        with far:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, *arguments], stdin=subprocess.DEVNULL, pass_fds=passed
-            )
+    def __init__(self, order: Order, load_s: float, rehearsal: Arrays | None = None) -> None:
+        """``rehearsal`` is what the model computes once before anybody's request, if it can.
+
+        Raises Setup as ``load_backend`` does, and Lost when it cannot be started, or ends before the model is loaded.
+        """
+        with ExitStack() as undo:
+            try:
+                self._start(order, undo)
+            except OSError as error:
+                raise Lost(f"no process can be started ({error.strerror})") from error
+            undo.pop_all()
         self.pid = self._process.pid
         try:
-            loaded = self._load(order, load_s)
+            self.line.connection.settimeout(load_s)
+            loaded = self._load(order)
+            self.signature = loaded.signature
+            self.facts = loaded.facts
+            if rehearsal is not None:
+                with suppress(ForetellError, ModelError):  # not every model takes made-up rows
+                    self.forward(rehearsal)
+            self.line.connection.settimeout(None)
         except BaseException:
             self._process.kill()
             self._process.wait()
             self.close()
             raise
-        self.signature = loaded.signature
-        self.facts = loaded.facts
 
     def forward(self, inputs: Arrays) -> Arrays:
         """The model's answer. Raises what it raised there: ForetellError, or ModelError; Lost when the process has ended."""
@@ -91,14 +96,30 @@ class ModelProcess:
         """Forget the process once it has ended."""
         self.line.close()
 
-    def _load(self, order: Order, load_s: float) -> Loaded:
-        self.line.connection.settimeout(load_s)
+    def _start(self, order: Order, undo: ExitStack) -> None:
+        ours = Memory.new("foretell-inputs")
+        undo.callback(ours.close)
+        theirs = Memory.new("foretell-outputs")
+        undo.callback(theirs.close)
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        undo.callback(near.close)
+        self.line = Line(near, ours, theirs)
+        passed = (far.fileno(), ours.descriptor, theirs.descriptor)
+        arguments = [order.source, str(os.getpid()), *map(str, passed), *sys.path]
+        with far:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _START, *arguments], stdin=subprocess.DEVNULL, pass_fds=passed
+            )
+
+    def _load(self, order: Order) -> Loaded:
         self.line.tell(Word.LOAD, order)
         word, filled = self.line.hear()
         if word is not Word.LOADED:
             raise self._error(word, filled)
-        self.line.connection.settimeout(None)
-        loaded = msgspec.json.decode(self.line.theirs.read(filled), type=Loaded)
+        try:
+            loaded = msgspec.json.decode(self.line.theirs.read(filled), type=Loaded)
+        except msgspec.MsgspecError as error:
+            raise Lost(f"it says what cannot be: {error}") from error
         for level, text in loaded.log:
             log.log(level, "%s", text)
         return loaded

@@ -62,10 +62,14 @@ class Memory:
     def new(cls, name: str) -> "Memory":
         """``name`` is seen in /proc/PID/fd only."""
         descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(descriptor, FIRST_BYTES)
-        # A memory that could shrink under its reader would kill it.
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        return cls(descriptor)
+        try:
+            os.ftruncate(descriptor, FIRST_BYTES)
+            # A memory that could shrink under its reader would kill it.
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+            return cls(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
 
     def write(self, data: bytes) -> int:
         """Fill the memory from its start; gives how much is filled."""

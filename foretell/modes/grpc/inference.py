@@ -40,7 +40,7 @@ from foretell.modes.grpc.stubs import inference_pb2 as messages
 from foretell.modes.grpc.stubs.model_config_pb2 import ModelConfig
 from foretell.modes.grpc.tensors import TensorDoor, read_map
 from foretell.request import Request
-from foretell.security import check_admin
+from foretell.security import check_admin, told_whole
 from foretell.settings import Settings
 from foretell.tensors import Arrays
 
@@ -270,7 +270,8 @@ class InferenceService:
         check_admin(self.admin_key, authorization_of(metadata))
         asked = parse(messages.RepositoryModelLoadRequest, body)
         check_load_parameters(read_map(asked.parameters))
-        await self.loader.load(asked.model_name)
+        with told_whole():
+            await self.loader.load(asked.model_name)
         return b""
 
     async def unload(self, body: bytes, context: Context, metadata: Metadata) -> bytes:

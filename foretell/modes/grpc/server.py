@@ -1,7 +1,8 @@
-"""Listens, and stops as it should: one grpc.aio server in the event loop of the engines."""
+"""Listens, and stops as it should: grpc.aio servers on one port, in the event loop of the engines."""
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import grpc
@@ -12,12 +13,16 @@ from foretell.errors import Setup
 from foretell.modes.grpc import health, inference, tfserving
 from foretell.modes.grpc.calls import Methods
 from foretell.settings import Settings
+from foretell.sockets import reserve
+
+LISTENERS = 16
+"""grpc.aio servers of one process. Each takes one call in a turn of the loop: so many can share a batch, and a turn's cost."""
 
 
 class GrpcServer:
-    """One gRPC server over a catalog. ``start`` listens, ``stop`` drains, ``wait_stopped`` ends when that is done.
+    """The gRPC server over a catalog. ``start`` listens, ``stop`` drains, ``wait_stopped`` ends when that is done.
 
-    ``shares_port``: other workers listen on its port too, each for a part of the connections.
+    ``shares_port``: its port is reserved, and other workers listen on it too, each for a part of the connections.
     """
 
     def __init__(
@@ -47,23 +52,31 @@ class GrpcServer:
         """Whether all that the server was started with is loaded, something is, and it is not stopping."""
         engines = list(self.catalog)
         ready = all(engine.ready for engine in engines)
-        return self.catalog.complete and not self.draining and bool(engines) and ready
+        return self.catalog.complete and not self.catalog.lacking and not self.draining and bool(engines) and ready
 
     async def start(self) -> int:
         """Listen, if it does not yet; gives the port. Raises Setup ``wrong_address``."""
         if self.port:
             return self.port
         host, port = self.settings.host, self.settings.grpc.port
-        self.server = grpc.aio.server(options=_options(self.settings, self.shares_port))
-        self.server.add_generic_rpc_handlers((Methods(self.services),))
+        with nullcontext() if self.shares_port else reserve(host, port) as kept:
+            port = port if kept is None else kept.getsockname()[1]
+            self.listeners = [self._listener(host, port) for _ in range(LISTENERS)]
+        for listener in self.listeners:
+            await listener.start()
+        self.port = port
+        self.catalog.watch(self.health.changed)
+        return port
+
+    def _listener(self, host: str, port: int) -> grpc.aio.Server:
+        listener = grpc.aio.server(options=_options(self.settings))
+        listener.add_generic_rpc_handlers((Methods(self.services),))
         try:
-            self.port = self.server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            listener.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError as error:
             text = f"cannot listen on {host} port {port} for gRPC; choose another with --grpc-port or --host"
             raise Setup("wrong_address", text) from error
-        await self.server.start()
-        self.catalog.watch(self.health.changed)
-        return self.port
+        return listener
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Turn unready, go on accepting for ``grace_s``, then finish what is in flight."""
@@ -83,15 +96,15 @@ class GrpcServer:
         self.health.close()
         self.inference.close()
         if self.port:
-            await self.server.stop(self.settings.timeouts.shutdown_s)
+            await asyncio.gather(*[listener.stop(self.settings.timeouts.shutdown_s) for listener in self.listeners])
 
 
-def _options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
+def _options(settings: Settings) -> list[tuple[str, int]]:
     most, most_metadata = settings.http.max_request_bytes, settings.http.max_header_bytes
     return [
         ("grpc.max_receive_message_length", min(most, 2**31 - 1)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", most_metadata),
         ("grpc.absolute_max_metadata_size", most_metadata),
-        ("grpc.so_reuseport", int(shares_port)),  # else a port that is taken would be shared, and half the calls go elsewhere
+        ("grpc.so_reuseport", 1),
     ]

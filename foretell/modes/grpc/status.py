@@ -55,9 +55,12 @@ def refusal(error: ForetellError, marks: Marks = (), model: str | None = None) -
     if error.kind in (Kind.BROKEN, Kind.SETUP):
         error_id = secrets.token_hex(8)
         named = {"error_id": error_id, "code": error.code, "model": model, **log_fields(marks)}
-        log.error("%s: %s", error.code, error, exc_info=error, extra=named)
+        trace = error if error.kind is Kind.BROKEN or error.__cause__ is not None else None  # a sentence about a file says it all
+        log.error("%s: %s", error.code, error, exc_info=trace, extra=named)
         sentence = f"{sentence} (error id {error_id})"
         told.append(("foretell-error-id", error_id))
+    else:
+        error.__traceback__ = None  # its frames hold the passage, which holds it: under a flood the collector would do the rest
     retry_after_s = error.details.get("retry_after_s")
     if isinstance(retry_after_s, int | float):
         told.append(("retry-after", str(max(1, math.ceil(retry_after_s)))))

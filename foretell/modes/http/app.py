@@ -12,7 +12,7 @@ from foretell.engine.loader import Loader
 from foretell.engine.states import Control
 from foretell.errors import Cancelled, ForetellError, Kind
 from foretell.modes.http.compress import accepted, pack, unpack
-from foretell.modes.http.doors import AnyDoor, Door, Doors, SplitDoor, Streams, open_doors
+from foretell.modes.http.doors import TORCHSERVE, AnyDoor, Door, Doors, SplitDoor, Streams, open_doors
 from foretell.modes.http.framed import FramedRequest
 from foretell.modes.http.generate import EventStream, GenerateDoor, pieces
 from foretell.modes.http.heads import BINARY, LOOPBACK, PLAIN, TIMING, Heads, check_body, check_host, find_caller, too_large
@@ -100,7 +100,7 @@ class HttpApp:
             return
         heads = Heads(scope["headers"])
         call = Call(scope["raw_path"], heads, self._caller(scope, heads), receive)
-        post = scope["method"] == "POST"
+        post = scope["method"] == "POST" or (scope["method"] == "PUT" and call.path.startswith(TORCHSERVE))
         door = self.find(call.path, heads.headers) if post else None
         stream = self.find_stream(call.path, heads.headers) if post and door is None else None
         events = None if stream is None else EventStream(send, self._marks(heads))

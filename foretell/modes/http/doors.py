@@ -34,6 +34,7 @@ class Door(Protocol):
 AnyDoor = TypeVar("AnyDoor", bound=Door)
 Doors = dict[bytes, Door]
 Streams = dict[bytes, GenerateDoor]
+TORCHSERVE = b"/predictions/"  # what is below may be PUT too, as curl -T does
 
 
 class SplitDoor(Generic[AnyDoor]):
@@ -98,7 +99,7 @@ def _doors(name: str, place: bytes, rows: RowDoor, tensors: TensorDoor, generate
         b"/v1/models/%b:regress" % model: ExamplesDoor(rows, "regress"),
     }
     if not place.startswith(b"/labels"):
-        doors[b"/predictions/%b%b" % (name.encode(), place.replace(b"/versions", b""))] = rows
+        doors[b"%b%b%b" % (TORCHSERVE, name.encode(), place.replace(b"/versions", b""))] = rows
     return doors, {b"/v2/models/%b/generate_stream" % model: generate}
 
 

@@ -177,7 +177,9 @@ class FastLane(HttpToolsProtocol):
             return
         self.collecting = False
         self.http.known.learn(self.chunk, self.url, self.turn.heads, keep_alive=self.turn.keep_alive)
-        self._ask(bytes(self.turn.body))
+        body = bytes(self.turn.body)
+        self.turn.body.clear()  # an idle connection holds nothing
+        self._ask(body)
 
     def _takes_known(self, known: KnownHead) -> bool:
         """Whether a request whose head is known is the lane's now; the parser is not asked, and stays between requests."""
@@ -195,10 +197,11 @@ class FastLane(HttpToolsProtocol):
         """Have the engine answer the request that is whole."""
         turn, http, received = self.turn, self.http, time.monotonic()
         try:
-            turn.request = request = turn.door.read(body, b"", received, http.total_s)
+            turn.request = request = turn.door.read(body, turn.heads.content_type, received, http.total_s)
             request.caller = self.address if not http.caller_header else self._caller()
             request.marks = turn.heads.marks
-            turn.entry = turn.door.engine.infer_nowait(request, turn.reply)
+            entry = turn.door.engine.infer_nowait(request, turn.reply)
+            turn.entry = entry if entry.wanted else None  # None: it was answered, or refused, at once
         except ForetellError as error:
             self._tell_refused(error, received)
             turn.reply(None, error)

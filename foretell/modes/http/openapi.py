@@ -35,6 +35,13 @@ BINARY_HEADER = {
     "description": "For binary tensors: the bytes of JSON before them, the content type being `application/octet-stream`.",
     "schema": {"type": "integer", "minimum": 0},
 }
+TIMING_HEADER = {
+    "name": "X-Server-Timing",
+    "in": "header",
+    "description": "With any value, the answer has a header `Server-Timing`: milliseconds of `queue`, `compute` and `total`.",
+    "schema": {"type": "string"},
+}
+TIMING = {"Server-Timing": {"description": "For who sent `X-Server-Timing`.", "schema": {"type": "string"}}}
 CONVERTER = re.compile(r":\w+}")
 
 
@@ -156,7 +163,7 @@ def _operation(path: str, method: str, operation: Operation, served: Sequence[Se
         "tags": [operation.tag],
         "summary": operation.summary.replace(" of a model", which or " of a model"),
         "operationId": _id(path, method),
-        "parameters": [*_parameters(path, served, model), *([BINARY_HEADER] if operation.body == "infer" else [])],
+        "parameters": [*_parameters(path, served, model), *_headers(operation)],
         "responses": _responses(operation, model if own else None, templated="{" in path),
     }
     if own and model:
@@ -195,10 +202,17 @@ def _parameters(path: str, served: Sequence[Served], model: Served | None) -> li
     return found
 
 
+def _headers(operation: Operation) -> list[dict[str, Any]]:
+    """What a request may have in its headers."""
+    return [*([BINARY_HEADER] if operation.body == "infer" else []), *([TIMING_HEADER] if operation.timed else [])]
+
+
 def _responses(operation: Operation, model: Served | None, *, templated: bool) -> dict[str, Any]:
     signature = model.engine.pipeline.signature if model else None
     content = {kind: {"schema": schema} if schema else {} for kind, schema in operation.answers(signature).items()}
     good: dict[str, Any] = {"description": operation.gives, **({"content": content} if content else {})}
+    if operation.timed:
+        good["headers"] = TIMING
     told: dict[str, Any] = {str(operation.status): good}
     refused = {*operation.refusals, *EVERYWHERE, *((404,) if templated else ())}
     for status in sorted(refused):

@@ -1,7 +1,7 @@
 """What each route is for, what it reads and gives, and how it may refuse: the words of the OpenAPI document and the page."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from foretell.modes.http.schemas import COUNT, TEXT, Schema, inferred_schema, predictions_schema, refer
@@ -29,6 +29,7 @@ MEANINGS = {
     401: "No admin key, or a wrong one.",
     403: "Not allowed: a foreign `Host`, or administration where it is off.",
     404: "No such model, version or route.",
+    408: "The request did not come whole in time.",
     413: "The body is over the limit.",
     415: "A content type or encoding that is not spoken here.",
     429: "A queue is full: try again later.",
@@ -42,7 +43,7 @@ Answers = Callable[[Signature | None], Mapping[str, Schema | None]]
 """The schemas of a good answer by media type, of one model or of any; None is one that is not described."""
 
 ABSENT = (404, 503)
-ASKED = (400, 413, 415, 429, 500, 503, 504)
+ASKED = (400, 408, 413, 415, 429, 500, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Operation:
     """One route.
 
     ``body`` names what it reads, in ``bodies``. ``by_model``: each model has an entry of its own too, with its schemas.
-    ``unready``: what a 503 holds instead of an error. ``admin``: it wants the server's key.
+    ``unready``: what a 503 holds instead of an error. ``admin``: it wants the server's key. ``timed``: it tells its times on
+    request.
     """
 
     method: str
@@ -66,6 +68,7 @@ class Operation:
     by_model: bool = False
     unready: Schema | None = None
     admin: bool = False
+    timed: bool = False
 
 
 def page(path: str, tag: str, summary: str, schema: Schema, *, kind: str = JSON, **more: Any) -> Operation:
@@ -73,9 +76,11 @@ def page(path: str, tag: str, summary: str, schema: Schema, *, kind: str = JSON,
     return Operation("GET", path, tag, summary, "As asked.", fixed(schema, kind), **more)
 
 
-def door(path: str, tag: str, summary: str, answers: Answers, *, refusals: tuple[int, ...] = (), **more: Any) -> Operation:
+def door(
+    path: str, tag: str, summary: str, answers: Answers, *, refusals: tuple[int, ...] = (), timed: bool = True, **more: Any
+) -> Operation:
     """A route that asks a model."""
-    return Operation("POST", path, tag, summary, "The answer.", answers, (*ASKED, *refusals), **more)
+    return Operation("POST", path, tag, summary, "The answer.", answers, (*ASKED, *refusals), timed=timed, **more)
 
 
 def fixed(schema: Schema | None, kind: str = JSON) -> Answers:
@@ -132,8 +137,10 @@ READY_ABOUT = "503 while models load and while the server stops: for load balanc
 ROW_ABOUT = (
     "An object is one row, a list of objects is several; for a model with one input a row may be its bare value. Also read: "
     "`application/x-ndjson`; `text/csv` where every input is one value; and for a model of one picture or one text `image/*`, "
-    "`text/plain` or `application/octet-stream`, the body being the file itself. The answer has one prediction for each row."
+    "`text/plain` or `application/octet-stream`, the body being the file itself. Such a model takes its file without a content "
+    "type too, unless it begins as JSON. The answer has one prediction for each row."
 )
+PUT_ABOUT = "The same as by POST, for `curl -T FILE`."
 ONLY_ABOUT = "For a server with one model, or one that is named `default`."
 INFER_ABOUT = (
     "`data` is flat in row-major order, or nested. A datatype other than the model's own is taken when every value converts "
@@ -166,7 +173,8 @@ def _models() -> Iterable[Operation]:
     infer, generate, stream = (f"{model}/{verb}" for verb in ("infer", "generate", "generate_stream"))
     yield door(infer, PROTOCOL, "Ask the tensors of a model", _inferred, body="infer", about=INFER_ABOUT, by_model=True)
     yield door(generate, PROTOCOL, "Ask one row of a model", GENERATED, body="generate", about=GENERATE_ABOUT)
-    yield door(stream, PROTOCOL, "Ask one row of a model, piece by piece", streamed, body="generate", about=STREAM_ABOUT)
+    summary = "Ask one row of a model, piece by piece"
+    yield door(stream, PROTOCOL, summary, streamed, body="generate", about=STREAM_ABOUT, timed=False)
     yield page("/v2/models", PROTOCOL, "Which models are there?", listed(struct(name=TEXT, version=TEXT, ready=YES)))
     yield page(model, PROTOCOL, "What does a model take and give?", METADATA, refusals=ABSENT)
     yield page(model + "/ready", PROTOCOL, "Is a model ready?", MODEL_READY, refusals=ABSENT, unready=MODEL_READY)
@@ -178,10 +186,10 @@ def _models() -> Iterable[Operation]:
 def _repository() -> Iterable[Operation]:
     path, summary = "/v2/repository", "Which models are known, ready or not?"
     index = fixed(listed(struct(name=TEXT, version=TEXT, state=STATE, reason=TEXT)))
-    yield Operation("POST", path + "/index", PROTOCOL, summary, "The models.", index, (400, 413), body="index")
+    yield Operation("POST", path + "/index", PROTOCOL, summary, "The models.", index, (400, 408, 413), body="index")
     for verb in ("load", "unload"):
         route, summary = f"{path}/models/{{model}}/{verb}", f"{verb.capitalize()} a model"
-        refusals = (400, 401, 403, 404, 413, 429, 500)
+        refusals = (400, 401, 403, 404, 408, 413, 429, 500)
         yield Operation(
             "POST", route, PROTOCOL, summary, "Done.", nothing, refusals, about=ADMIN_ABOUT, body="options", admin=True
         )
@@ -207,7 +215,9 @@ def _tensorflow() -> Iterable[Operation]:
 def _others() -> Iterable[Operation]:
     path, summary = "/predictions/{model}", "Ask the rows of a model (TorchServe)"
     yield page("/ping", OTHERS, "Is the server ready? (TorchServe, SageMaker)", HEALTH, refusals=(503,), unready=HEALTH)
-    yield door(path, OTHERS, summary, _predictions, about=ROW_ABOUT, body="rows")
+    posted = door(path, OTHERS, summary, _predictions, about=ROW_ABOUT, body="rows")
+    yield posted
+    yield replace(posted, method="PUT", about=PUT_ABOUT)
     path, summary = "/invocations", "Ask the rows of the only model (SageMaker)"
     yield door(path, OTHERS, summary, _predictions, about=ONLY_ABOUT, body="only", refusals=(404,))
 

@@ -45,6 +45,7 @@ def curl(base: str, path: str, method: str, operation: Mapping[str, Any], media_
     for parameter in operation["parameters"]:
         path = path.replace(f"{{{parameter['name']}}}", str(parameter.get("example", parameter["name"].upper())))
     url = shlex.quote(base + path)
+    verb = "" if method == "post" else f" -X {method.upper()}"
     key = " -H 'authorization: Bearer KEY'" if "security" in operation else ""
     if "requestBody" not in operation:
         return f"curl -s {url}" if method == "get" else f"curl -s -X {method.upper()} {url}"
@@ -55,12 +56,12 @@ def curl(base: str, path: str, method: str, operation: Mapping[str, Any], media_
     if example is None:
         return ""
     if "externalValue" in example:
-        return f"curl -s {shlex.quote(base + example['externalValue'])} |\n  curl -s {header} --data-binary @- {url}"
+        return f"curl -s {shlex.quote(base + example['externalValue'])} |\n  curl -s{verb} {header} --data-binary @- {url}"
     value = example["value"]
     body = value if isinstance(value, str) and kind != JSON else json.dumps(value, ensure_ascii=False)
     if len(body) > LONGEST_CURL and "x-address" in example:
-        return f"curl -s {shlex.quote(base + example['x-address'])} |\n  curl -s {header} --data-binary @- {url}"
-    return f"curl -s{key} {header} --data-binary {shlex.quote(body)} {url}"
+        return f"curl -s {shlex.quote(base + example['x-address'])} |\n  curl -s{verb} {header} --data-binary @- {url}"
+    return f"curl -s{verb}{key} {header} --data-binary {shlex.quote(body)} {url}"
 
 
 def _card(model: Served, states: Sequence[IndexEntry], paths: Mapping[str, Any], base: str) -> str:

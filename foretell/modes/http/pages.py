@@ -88,8 +88,6 @@ class Pages:
             *(f"{tensorflow}:{verb}" for verb in ("predict", "classify", "regress")),
             "/predict/{model}" + place,
         ]
-        if not place.startswith("/labels"):
-            doors.append("/predictions/{model}" + place.replace("/versions", ""))
         pages = {
             model: self.metadata,
             f"{model}/ready": self.model_ready,
@@ -99,6 +97,9 @@ class Pages:
             f"{tensorflow}/metadata": self.tensorflow_metadata,
         }
         shut = [Route(path, self.shut, methods=["POST"]) for path in doors]
+        if not place.startswith("/labels"):
+            path = "/predictions/{model}" + place.replace("/versions", "")
+            shut.append(Route(path, self.shut, methods=["POST", "PUT"]))
         return [*shut, *(Route(path, page, methods=["GET"]) for path, page in pages.items())]
 
     def _host_routes(self, hosts: HostRoutes) -> list[Route]:
@@ -201,7 +202,8 @@ class Pages:
     def is_ready(self) -> bool:
         """Whether all that the server was started with is ready, and goes on."""
         engines = list(self.catalog)
-        return bool(engines) and self.catalog.complete and not self.draining and all(engine.ready for engine in engines)
+        is_whole = self.catalog.complete and not self.catalog.lacking
+        return bool(engines) and is_whole and not self.draining and all(engine.ready for engine in engines)
 
     def _engine(self, request: WebRequest) -> Engine:
         asked = request.path_params

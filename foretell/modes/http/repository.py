@@ -15,7 +15,7 @@ from starlette.routing import Route
 from foretell.engine.parameters import check_load_parameters
 from foretell.engine.states import Control
 from foretell.errors import Denied, Invalid, TooLarge, Unauthenticated
-from foretell.security import check_admin
+from foretell.security import check_admin, told_whole
 
 MOST_BYTES = 64 * 2**10
 
@@ -44,7 +44,8 @@ class RepositoryPages:
 
     async def load(self, request: WebRequest) -> Response:
         await self._admit(request)
-        await self.loader.load(request.path_params["model"])
+        with told_whole():
+            await self.loader.load(request.path_params["model"])
         return Response()
 
     async def unload(self, request: WebRequest) -> Response:

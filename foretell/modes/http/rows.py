@@ -24,6 +24,9 @@ from foretell.request import Request
 from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec
 
 JSON = b"application/json"
+BYTES = b"application/octet-stream"
+FORMS = (b"multipart/form-data", b"application/x-www-form-urlencoded")
+"""What curl sends with -F, and with --data-binary when it is not told the content type."""
 _BF16 = Datatype.BF16.numpy
 _BASE64 = re.compile(rb'\{\s*"b64"\s*:')
 SAGEMAKER = {b"application/x-image": b"image/x", b"application/jsonlines": b"application/x-ndjson"}
@@ -61,7 +64,7 @@ class RowDoor:
 
     def read(self, body: bytes, content_type: bytes, received: float, total_s: float) -> Request:
         """The rows in a body of that content type. Raises Invalid or Unsupported."""
-        media = content_type.partition(b";")[0].strip().lower() or JSON
+        media = content_type.partition(b";")[0].strip().lower() or self._guess(body)
         inputs = self._reader(media)(body)
         if not self.signature.rows:
             counts = {name: len(array) for name, array in inputs.items()}
@@ -80,6 +83,10 @@ class RowDoor:
             outputs = {name: array[np.newaxis] for name, array in outputs.items()}
         return b'%b"predictions":%b}' % (head, dump(predictions(outputs)))
 
+    def _guess(self, body: bytes) -> bytes:
+        """The content type of a body that came with none: JSON, or what this model takes as a whole file."""
+        return BYTES if self._takes_media and body.lstrip(b" \t\r\n")[:1] not in (b"{", b"[", b"") else JSON
+
     def _reader(self, media: bytes) -> Callable[[bytes], dict[str, Array]]:
         readers = {JSON: self.read_json, b"application/x-ndjson": self._read_ndjson}
         media = SAGEMAKER.get(media, media)
@@ -87,14 +94,21 @@ class RowDoor:
             readers[b"text/csv"] = self._read_csv
         if media in readers:
             return readers[media]
-        if self._takes_media and (media.startswith(b"image/") or media in (b"text/plain", b"application/octet-stream")):
+        if self._takes_media and (media.startswith(b"image/") or media in (b"text/plain", BYTES)):
             return self._read_media
-        known = [*readers, *([b"image/*", b"text/plain"] if self._takes_media else [])]
+        known = [*readers, *([b"image/*", b"text/plain", BYTES] if self._takes_media else [])]
         speaks = ", ".join(name.decode() for name in known)
         got = media.decode("latin-1")[:80]
-        raise Unsupported(
-            "unsupported_content_type", f"this model does not read {got!r}: send one of {speaks}", supported=speaks, got=got
-        )
+        text = f"this model does not read {got!r}: send one of {speaks}"
+        if media in FORMS:
+            text += f"; the body is one file or text as it is, with curl: {self._curl}"
+        raise Unsupported("unsupported_content_type", text, supported=speaks, got=got)
+
+    @property
+    def _curl(self) -> str:
+        """How curl sends a file as it is."""
+        kind = BYTES if self._takes_media else JSON
+        return f"-H 'content-type: {kind.decode()}' --data-binary @FILE"
 
     @property
     def _takes_media(self) -> bool:

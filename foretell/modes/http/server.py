@@ -70,7 +70,8 @@ class HttpServer(uvicorn.Server):
             os._exit(1)
         self.is_stopping = True
         self._ends = time.monotonic() + grace_s + self.shutdown_s
-        log.info("stopping: requests are taken for another %g s, then those in flight are answered", grace_s)
+        still = f"requests are taken for another {grace_s:g} s, then " if grace_s else ""
+        log.info("stopping: %sthose in flight are answered", still)
         self.app.drain()
         for also_stop in self.also_stopping:
             also_stop(grace_s)

@@ -53,7 +53,10 @@ def refusal(error: ForetellError, marks: Marks = (), model: str | None = None) -
         error_id = secrets.token_hex(8)
         details = {"error_id": error_id}
         named = {"error_id": error_id, "code": error.code, "model": model, **log_fields(marks)}
-        log.error("%s: %s", error.code, error, exc_info=error, extra=named)
+        trace = error if error.kind is Kind.BROKEN or error.__cause__ is not None else None  # a sentence about a file says it all
+        log.error("%s: %s", error.code, error, exc_info=trace, extra=named)
+    else:
+        error.__traceback__ = None  # its frames hold the passage, which holds it: under a flood the collector would do the rest
     retry_after_s = details.pop("retry_after_s", None)
     body = orjson.dumps({"error": tell(error), "code": error.code, **details}, default=str, option=orjson.OPT_NON_STR_KEYS)
     headers: Headers = [(b"content-type", b"application/json")]

@@ -47,6 +47,26 @@ def test_torchserve_and_sagemaker_ask_the_row_door(path: str) -> None:
     assert answer.json()["predictions"] == [{"y": [3.0, 5.0]}]
 
 
+@pytest.mark.parametrize("path", ["/predictions/m", "/predictions/m/1"])
+def test_torchserve_may_be_put_what_it_may_be_posted(path: str) -> None:
+    with on_host("m") as client:
+        assert client.request("PUT", path, ROW, {}).body == client.request("POST", path, ROW, JSON).body
+
+
+@pytest.mark.parametrize("path", ["/predict/m", "/invocations", "/v2/models/m/infer"])
+def test_no_other_door_may_be_put(path: str) -> None:
+    with on_host("m") as client:
+        answer = client.request("PUT", path, ROW, JSON)
+    assert (answer.status, answer.json()["allow"]) == (405, "POST")
+
+
+def test_another_verb_is_told_of_both() -> None:
+    with on_host("m") as client:
+        answer = client.request("PATCH", "/predictions/m", ROW, JSON)
+        assert (answer.status, answer.json()["allow"]) == (405, "POST, PUT")
+        assert client.request("PUT", "/predictions/z", ROW, JSON).json()["code"] == "unknown_model"
+
+
 def test_a_host_may_send_csv() -> None:
     with on_host("m") as client:
         assert client.request("POST", "/invocations", b"x\n1\n", {"content-type": "text/csv"}).status == 415

@@ -5,6 +5,7 @@ import random
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,10 @@ REQUESTS = {
     "out of range": infer("double", "x", [1, 1e39], shape=[1, 2]),
     "the model raises": infer("double", "x", [-666, 1], shape=[1, 2]),
     "no content type": post("/v2/models/double/infer", NESTED.partition(b"\r\n\r\n")[2], kind=None),
+    "rows without a content type": post("/predict/double", '{"x":[1,2]}', kind=None),
+    "a text without a content type": post("/predict/text", "a line", kind=None),
+    "a text that is called JSON": post("/predict/text", "a line"),
+    "a text that is called JSON, in capitals": post("/predict/text", "a line", kind="Application/JSON"),
     "content type with charset": post("/v2/models/double/infer", "{", kind="Application/JSON; charset=utf-8"),
     "form": post("/v2/models/double/infer", "a=b", kind="application/x-www-form-urlencoded"),
     "binary": post("/v2/models/double/infer", "ab", kind="application/octet-stream"),
@@ -283,6 +288,16 @@ def test_half_a_connection_still_gets_the_answer_of_a_quick_model(lane_server: S
         wire.socket.shutdown(socket.SHUT_WR)
         assert wire.read().status == 200
         assert wire.closes()
+
+
+def test_a_connection_whose_request_was_answered_at_once_ends_with_its_client(tmp_path: Path) -> None:
+    refused, failed = infer("double", "x", [1.0] * 3, shape=[1, 3]), double(x=-666.0)
+    with serving(tmp_path, "--workers", "0", "--engine-cache-bytes", "100000") as served:
+        for request, status in ((double(), 200), (double(), 200), (refused, 400), (failed, 500)):  # the second is from the cache
+            with served.wire(timeout_s=2.0) as wire:
+                assert wire.ask(request).status == status
+                wire.socket.shutdown(socket.SHUT_WR)
+                assert wire.closes()
 
 
 @pytest.mark.parametrize("way", ["lane", "asgi"])

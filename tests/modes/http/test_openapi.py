@@ -132,8 +132,8 @@ def test_every_status_that_is_described_occurs() -> None:
         described = client.request("GET", "/openapi.json").json()
         for call in calls(described):
             for status in map(int, call.operation["responses"]):
-                if status == 431 or (call.operation.get("security") and status in (200, 429, 500)):
-                    continue  # the first is for a real server; the others want a repository, and are tried there
+                if status in (408, 431) or (call.operation.get("security") and status in (200, 429, 500)):
+                    continue  # the first are for a real server; the others want a repository, and are tried there
                 answer = _provoke(client, model, call, status)
                 assert answer is None or answer.status == status, (call.verb, call.path, status, answer.body)
 
@@ -177,6 +177,18 @@ def test_large_headers_are_refused_on_every_route(served: Served) -> None:
     for call in list(example_calls(document(served), served))[::7]:
         assert "431" in call.operation["responses"]
         assert send(served, call.with_header(b"h", b"v" * 70_000)).status == 431
+
+
+def test_the_times_of_a_request_are_told_where_the_document_says_so(served: Served) -> None:
+    timed = set()
+    for call in example_calls(document(served), served):
+        names = [parameter["name"] for parameter in call.operation["parameters"]]
+        assert ("X-Server-Timing" in names) is ("headers" in call.operation["responses"].get("200", {})), call.path
+        if "X-Server-Timing" in names:
+            answer = send(served, call.with_header(b"x-server-timing", b"1"))
+            assert answer.header(b"server-timing"), call.path
+            timed.add(call.path.split("/")[1])
+    assert timed >= {"predict", "predictions", "v1", "v2"}
 
 
 def test_a_route_for_the_only_model_is_404_among_several(served: Served) -> None:

@@ -207,6 +207,40 @@ def test_another_content_type_is_refused_with_those_that_are_read(kind: str) -> 
     assert answer.json()["supported"] == "application/json, application/x-ndjson, text/csv"
 
 
+ONE_FILE = TensorSpec("x", Datatype.BYTES)
+PNG = b"\x89PNG\r\n\x1a\n\x00"
+
+
+@pytest.mark.parametrize("body", [PNG, b"a line of text\n", b"\xff[", b'"quoted"'], ids=repr)
+def test_a_body_without_a_content_type_is_the_file_itself_for_a_model_that_takes_one(body: bytes) -> None:
+    as_file = predictions(ask(echo(ONE_FILE), body, "application/octet-stream"))
+    assert predictions(ask(echo(ONE_FILE), body, "")) == as_file
+
+
+@pytest.mark.parametrize("body", ['["a"]', ' {"x": "a"}', '[{"x": "a"}]'])
+def test_rows_without_a_content_type_stay_json_for_it_too(body: str) -> None:
+    assert predictions(ask(echo(ONE_FILE), body, "")) == [{"back_x": "a"}]
+
+
+def test_a_file_that_is_called_json_is_refused() -> None:
+    answer = ask(echo(ONE_FILE), PNG, "application/json")
+    assert (answer.status, answer.json()["code"]) == (400, "invalid_json")
+
+
+def test_a_body_without_a_content_type_is_json_for_other_models() -> None:
+    assert ask(echo(*TABLE), PNG, "").json()["code"] == "invalid_json"
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=b", "application/x-www-form-urlencoded"])
+def test_a_form_is_refused_with_what_to_type_instead(kind: str) -> None:
+    answer = ask(echo(ONE_FILE), PNG, kind)
+    assert (answer.status, answer.json()["code"]) == (415, "unsupported_content_type")
+    assert answer.json()["error"].endswith("with curl: -H 'content-type: application/octet-stream' --data-binary @FILE")
+    assert answer.json()["supported"].endswith("image/*, text/plain, application/octet-stream")
+    told = ask(echo(*TABLE), PNG, kind).json()["error"]
+    assert told.endswith("with curl: -H 'content-type: application/json' --data-binary @FILE")
+
+
 def test_a_whole_number_column_of_csv_keeps_all_its_digits() -> None:
     pipeline = echo(TensorSpec("x", Datatype.UINT64))
     assert predictions(ask(pipeline, f"x\n{2**64 - 1}\n", "text/csv")) == [{"back_x": 2**64 - 1}]

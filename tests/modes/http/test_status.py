@@ -1,14 +1,23 @@
 """The table of statuses: complete, and every row of it the answer to a real request."""
 
+import asyncio
+import gc
 import gzip
 import logging
 
+import numpy as np
 import orjson
 import pytest
 
 from foretell.codes import CODES
+from foretell.engine.engine import Engine
 from foretell.errors import Busy, Cancelled, ForetellError, Kind, Setup, WrongVerb
 from foretell.modes.http.status import STATUS, refusal, unexpected
+from foretell.pipeline import Pipeline
+from foretell.request import Request
+from foretell.settings import EngineSettings
+from foretell.tensors import Arrays
+from foretell.testing import FakeBackend
 from tests.serving import Served, double, eventually, infer, post, sleep
 
 BOMB = gzip.compress(b" " * 10**8)
@@ -139,3 +148,28 @@ def test_some_refusals_carry_a_header(error: ForetellError, header: tuple[bytes,
 
 def test_a_client_that_is_gone_has_a_status_for_the_log() -> None:
     assert refusal(Cancelled("cancelled", "gone")).status == 499
+
+
+def test_what_was_refused_leaves_nothing_for_the_garbage_collector() -> None:
+    """A collection looks at all that there is, for tens of milliseconds: refusals must not bring it about."""
+    told: list[int] = []
+
+    def reply(outputs: Arrays | None, error: ForetellError | None) -> None:
+        assert error is not None
+        told.append(refusal(error).status)
+
+    async def main() -> int:
+        engine = Engine("m", "1", Pipeline(FakeBackend()), EngineSettings())
+        await engine.start()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                engine.infer_nowait(Request({"z": np.zeros((1, 2), np.float32)}, received=0.0), reply)
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    left = asyncio.run(main())
+    assert told == [400] * 50
+    assert left < 50

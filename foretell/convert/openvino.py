@@ -1,0 +1,12 @@
+"""ONNX to OpenVINO's IR, in single precision: the model in an .xml file, its weights in a .bin beside it."""
+
+from pathlib import Path
+
+from foretell.backends import ModelOptions
+from foretell.backends.openvino import openvino
+from foretell.onnx_file import check_external_data
+
+
+def convert(source: str, target: Path, options: ModelOptions) -> None:
+    check_external_data(Path(source))
+    openvino.save_model(openvino.Core().read_model(source), str(target), compress_to_fp16=False)
