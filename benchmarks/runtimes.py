@@ -252,7 +252,7 @@ def plot(found: list[Figure], target: Path) -> None:
         names = [each.runtime for each in mine]
         for axis, values, title in (
             (row[0], [each.latency_us for each in mine], "µs for one row (less is better)"),
-            (row[1], [each.rows_per_s / 1e3 for each in mine], f"thousand rows/s in batches of {BATCH} (more is better)"),
+            (row[1], [each.rows_per_s / 1e3 for each in mine], "thousand rows/s (more is better)"),
         ):
             axis.bar_label(axis.barh(names, values, color="#4878a8"), fmt="{:,.0f}", padding=3, fontsize=8)
             axis.set_title(f"{model}\n{title}", fontsize=9, loc="left")

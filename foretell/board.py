@@ -64,7 +64,9 @@ class Slot:
 
     @property
     def state(self) -> SlotState:
-        return SlotState(self._whole[_STATE])
+        """What cannot be, after a stray write of some model's code, is as if the worker were gone."""
+        number = self._whole[_STATE]
+        return SlotState(number) if number <= max(SlotState) else SlotState.GONE
 
     @state.setter
     def state(self, state: SlotState) -> None:
@@ -77,7 +79,8 @@ class Slot:
     @property
     def heartbeat(self) -> float:
         """Monotonic seconds of the last sign of life, which all processes of a machine count alike; 0 before the first."""
-        return self._real[_HEARTBEAT]
+        seen = self._real[_HEARTBEAT]
+        return seen if 0.0 < seen <= time.monotonic() else 0.0
 
     @property
     def connections(self) -> int:

@@ -8,7 +8,6 @@ from foretell.errors import (
     ForetellError,
     HeadersTooLarge,
     Invalid,
-    Kind,
     Late,
     Missing,
     Setup,

@@ -204,10 +204,10 @@ class SharedControl:
         await self._ask("unload", name)
 
     def state(self) -> Message:
-        """``served``: model -> its versions; ``lacking``: those that are lost; ``made``: model -> a mark of what its files were."""
+        """``served``: model -> its versions; ``lacking``: those that are lost; ``made``: model -> a mark of its files."""
         files: dict[str, list[object]] = {}
         for (name, version), each in sorted(self.loader.loaded.items()):
-            files.setdefault(name, []).append((version, sorted(each.made.files)))
+            files.setdefault(name, []).append((version, each.made.source, sorted(each.made.files)))
         return {
             "served": {name: list(versions) for name, versions in self.loader.served().items()},
             "lacking": sorted(self.loader.catalog.lacking),

@@ -87,3 +87,16 @@ def test_a_worker_that_is_starting_takes_connections_only_while_nobody_is_ready(
     assert turns.patience_s(9) == 0.0
     other.state = SlotState.READY
     assert turns.patience_s(0) is None
+
+
+def test_what_a_stray_write_left_in_a_slot_hinders_nobody() -> None:
+    board = Board.create(2)
+    own, other = board.slots
+    own.take(1)
+    other.take(2)
+    other._whole[:] = memoryview(b"\xff" * 512).cast("Q")
+    assert other.state is SlotState.GONE
+    assert other.heartbeat == 0.0
+    assert sum(board.states().values()) == 2
+    assert Turns(board, own).patience_s(3) == 0.0
+    os.close(board.fd)

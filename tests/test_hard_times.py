@@ -6,13 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from foretell import board
 from foretell.board import Board
 from foretell.errors import Setup
 from tests.serving import MODELS, Served, Wire, command_of, double, eventually, free_port, infer, post, serving
@@ -137,7 +137,7 @@ def test_where_no_memory_without_a_name_is_given_a_file_without_one_is_shared(mo
 
 def test_where_no_memory_can_be_shared_at_all_the_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "memfd_create", refuse)
-    monkeypatch.setattr(board.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(Setup) as refusal:
         Board.create(2)
     assert refusal.value.code == "no_shared_memory"

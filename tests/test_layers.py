@@ -38,6 +38,7 @@ ROOMS = (
         "board",
         "channel",
         "crashes",
+        "outlet",
         "sockets",
     },  # words
     {"storage", "security", "observe"},  # doors

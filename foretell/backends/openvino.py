@@ -3,6 +3,7 @@
 https://docs.openvino.ai/2025/openvino-workflow/running-inference.html
 """
 
+import functools
 import importlib
 import math
 import sys
@@ -106,6 +107,16 @@ class OpenvinoModel:
         self._runner = ClosedRunner()
 
 
+@functools.cache
+def runtime() -> Any:
+    """The one Core of the process, which is never let go.
+
+    Each Core puts a stack for signal handlers in place, and when it goes puts back the one before, even if that is gone: with
+    several that come and go, the next signal would end the process.
+    """
+    return openvino.Core()
+
+
 def load(source: str, options: ModelOptions) -> Backend:
     """The model in an ``.xml`` file with its ``.bin``, or in an ``.onnx`` file.
 
@@ -117,13 +128,12 @@ def load(source: str, options: ModelOptions) -> Backend:
     """
     precision = _precision(source, options.options)
     facts = _check(Path(source))
-    core = openvino.Core()
-    device = _device(source, core, options.providers)
+    device = _device(source, options.providers)
     with reading_model(source, _CURE):
-        model = core.read_model(source)
+        model = runtime().read_model(source)
         inputs = [_node(source, "input", port) for port in model.inputs]
         outputs = [_node(source, "output", port) for port in model.outputs]
-        compiled = _compile(core, model, device, options.threads or usable_cpus(), precision)
+        compiled = _compile(model, device, options.threads or usable_cpus(), precision)
     used = _used(source, device, compiled)
     plain = RequestRunner(compiled, inputs, outputs)
     runner: Runner = Bf16Runner(plain) if any(node.dtype is Datatype.BF16 for node in outputs) else plain
@@ -162,10 +172,10 @@ def _check(path: Path) -> dict[str, str]:
     return {"format": "OpenVINO IR", **facts, "size": f"{size:,} bytes"}
 
 
-def _device(source: str, core: Any, wanted: Sequence[str]) -> str:
+def _device(source: str, wanted: Sequence[str]) -> str:
     """What the runtime calls the devices. Raises Setup ``wrong_provider`` if one is not there."""
     device = wanted[0] if len(wanted) == 1 else f"HETERO:{','.join(wanted)}" if wanted else "CPU"
-    there = core.available_devices
+    there = runtime().available_devices
     missing = [name for name in _named(device) if not _is_there(name, there)]
     if missing:
         text = f"{source} is to run on {', '.join(missing)}, but OpenVINO finds {', '.join(there)}"
@@ -187,13 +197,17 @@ def _is_there(name: str, there: Sequence[str]) -> bool:
     return name in there or kind in there or (kind == name and f"{name}.0" in there)
 
 
-def _compile(core: Any, model: Any, device: str, threads: int, precision: str) -> Any:
-    core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False})
-    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+def _compile(model: Any, device: str, threads: int, precision: str) -> Any:
+    of_cpu = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+    hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
     if precision == "f32":
         hints = {"PERFORMANCE_HINT": "LATENCY", "EXECUTION_MODE_HINT": "ACCURACY"}  # no dynamic quantization either
+    if device == "CPU":
+        hints |= of_cpu
+    elif "CPU" in _named(device) or device == "AUTO":
+        hints["DEVICE_PROPERTIES"] = {"CPU": of_cpu}
     try:
-        return core.compile_model(model, device, hints)
+        return runtime().compile_model(model, device, hints)
     except RuntimeError as error:
         if device == "CPU":
             raise

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from foretell.backends import ModelOptions
-from foretell.backends.openvino import openvino
+from foretell.backends.openvino import openvino, runtime
 from foretell.onnx_file import check_external_data
 
 
 def convert(source: str, target: Path, options: ModelOptions) -> None:
     check_external_data(Path(source))
-    openvino.save_model(openvino.Core().read_model(source), str(target), compress_to_fp16=False)
+    openvino.save_model(runtime().read_model(source), str(target), compress_to_fp16=False)

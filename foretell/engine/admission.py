@@ -9,7 +9,7 @@ class ServiceTime:
     """The mean seconds of a call, by its rows: 1, 2, up to 4, up to 8, ... up to ``most_rows``.
 
     No size is taken to cost more than a larger one does, and one above all that were measured no more than those: an estimate
-    that errs lets in. Each call bounds what larger ones are taken to cost: one that was slow once would else never be tried again.
+    that errs lets in. Each call bounds what larger ones are taken to cost: one that was slow once might never be tried again.
     ``longest_s`` is the longest of the means; 0.0 when nothing was measured.
     """
 

@@ -307,8 +307,9 @@ class Batcher(Entrance):
             self._tight_s = ALWAYS
             self.overdue_calls += 1
             stuck = self.running[0].passage
-            text = "model %s version %s: a call takes longer than engine.execute_timeout_s: nothing more is taken until it ends"
-            log.warning(text, stuck.model, stuck.version)
+            then = "nothing more is taken until it ends" if self.end_call is None else "it is ended, with the model's process"
+            text = "model %s version %s: a call takes longer than engine.execute_timeout_s: %s"
+            log.warning(text, stuck.model, stuck.version, then)
             if self.end_call is not None:
                 self.end_call()
         for entry in self.running:

@@ -97,7 +97,7 @@ class Engine:
         streams = isinstance(model, Streaming)  # its steps were not measured
         self.place = Threaded() if streams else choose_place(self.warm, self.settings.inline_below_us)
         self.batcher = Batcher(model.forward, model.signature, self.place, self.settings, self.clock, self.suspects)
-        self.batcher.end_call = self.kill_process
+        self.batcher.end_call = self.kill_process if self._isolated else None
         self.batcher.service.learn(1, self.warm.forward_s or 0.0)
         is_plain = not (self.settings.share_duplicates or self.settings.cache_bytes)
         self.entrance = self.batcher if is_plain else Answers(self.batcher, copies=bool(self.pipeline.postprocess))

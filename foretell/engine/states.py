@@ -116,6 +116,8 @@ class States:
     def refusal(self, name: str, *, is_unloaded: bool, is_starting: bool) -> ForetellError | None:
         """What those are told who ask for a model that is not served; None for one that nobody knows."""
         entries = self.of(name)
+        if not self._entries and is_starting:  # the disk has not been looked at yet
+            return Unavailable("not_ready", "the server is starting: try again", retry_after_s=1)
         if not entries:
             return None
         if is_starting or any(entry.state is State.LOADING for entry in entries):

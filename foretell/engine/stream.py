@@ -45,7 +45,7 @@ async def stream(engine: Runs, request: Request) -> AsyncGenerator[Arrays, None]
     if not isinstance(model, Streaming):
         yield await engine.infer(request)
         return
-    giving = Giving(engine, request, lambda features: model.stream(features))
+    giving = Giving(engine, request, model.stream)
     try:
         await giving.begin(model.signature.count_rows)
         while (piece := await giving.take()) is not None:

@@ -9,7 +9,7 @@ from typing import TextIO
 
 import orjson
 
-from foretell.observe.outlet import Outlet, outlet
+from foretell.outlet import Outlet, outlet
 from foretell.settings import LogSettings
 
 _MOST_CHARS = {"message": 2000, "field": 200}

@@ -34,7 +34,10 @@ def read_sums(folder: Path) -> Mapping[str, str] | None:
         raise Setup("wrong_checksum", f"{file} cannot be read ({error.strerror}): correct its permissions") from error
     except ValueError as error:  # not UTF-8, or too long
         raise Setup("wrong_checksum", f"{file} is no list of checksums, {error}: write it with sha256sum") from error
-    listed = dict(_read_line(line, number, file) for number, line in enumerate(lines, 1) if line.strip())
+    listed: dict[str, str] = {}
+    for name, digest in (_read_line(line, number, file) for number, line in enumerate(lines, 1) if line.strip()):
+        if listed.setdefault(name, digest) != digest:
+            raise Setup("wrong_checksum", f"{file} lists {name[:200]!r} with two digests: write it anew with sha256sum")
     return {name: digest for name, digest in listed.items() if name != SUMS_FILE}  # a second `sha256sum *` lists the list
 
 

@@ -31,7 +31,7 @@ def train_tokenizer(*, tokens: int = 160, special: bool = True) -> Tokenizer:
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     trainer = trainers.WordPieceTrainer(vocab_size=tokens, special_tokens=names, show_progress=False)
     tokenizer.train_from_iterator(sentences()[0], trainer)
-    found = sorted(set(tokenizer.get_vocab()) - set(names))  # the trainer numbers them otherwise every time
+    found = sorted(set(tokenizer.get_vocab()) - set(names))
     tokenizer.model = models.WordPiece({name: i for i, name in enumerate([*names, *found])}, unk_token="[UNK]")
     if special:
         tokenizer.post_processor = processors.TemplateProcessing(

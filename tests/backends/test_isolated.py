@@ -1,5 +1,6 @@
 """A model in a process of its own: what crosses, and what happens when the process does not live on."""
 
+import gc
 import os
 import signal
 import socket
@@ -441,6 +442,7 @@ def test_a_process_that_cannot_be_started_for_want_of_descriptors_is_a_failed_lo
     def none_left(*_: object) -> None:
         raise OSError(24, "Too many open files")
 
+    gc.collect()  # what other tests left open is not closed in between
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(socket, "socketpair", none_left)
     model = IsolatedModel(Order(f"{folder / 'app.py'}:model", None, ModelOptions(), 30))

@@ -30,9 +30,9 @@ def intermediate(model: Any, folder: Path, name: str = "model") -> Path:
     """The model in the IR, with its weights in a file beside it."""
     source = save(model, folder / f"{name}.source.onnx")
     target = folder / f"{name}.xml"
-    from foretell.backends.openvino import openvino
+    from foretell.backends.openvino import openvino, runtime
 
-    openvino.save_model(openvino.Core().read_model(source), str(target), compress_to_fp16=False)
+    openvino.save_model(runtime().read_model(source), str(target), compress_to_fp16=False)
     return target
 
 
@@ -191,6 +191,25 @@ def test_half_a_file_is_refused_in_one_line(lost: str, tmp_path: Path) -> None:
 
 def test_no_damaged_file_ends_the_process(tmp_path: Path) -> None:
     survives(intermediate(identity(), tmp_path), tmp_path, count=30)
+
+
+def test_a_signal_is_handled_after_models_came_and_went(tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from foretell.backends import ModelOptions, load_backend
+
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+file, options = {save(linear(), tmp_path / "model.onnx")!r}, ModelOptions()
+old, new = (load_backend(file, options, "openvino") for _ in range(2))
+for model in (old, new):
+    model.close()
+del old, new, model
+os.kill(os.getpid(), signal.SIGUSR1)
+print(heard)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout.strip()) == (0, "[1]"), run.stderr
 
 
 def test_nobody_is_told_that_it_is_imported() -> None:

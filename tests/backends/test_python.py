@@ -102,7 +102,7 @@ def test_an_instance_is_taken_as_it_is(app: str) -> None:
 
 
 def test_the_codes_own_close_is_called_once(app: str) -> None:
-    from foretell.backends.python import load_attribute
+    from foretell.user_code import load_attribute
 
     backend = load_backend(f"{app}:scale")
     backend.close()

@@ -7,10 +7,11 @@ import pytest
 
 from foretell.engine.catalog import Catalog
 from foretell.engine.engine import Engine
+from foretell.engine.loader import Loader
 from foretell.errors import Missing, Unavailable
 from foretell.pipeline import Pipeline
 from foretell.repository.split import Split
-from foretell.settings import EngineSettings
+from foretell.settings import EngineSettings, Settings
 from foretell.testing import FakeBackend
 
 
@@ -143,3 +144,18 @@ def test_each_change_of_who_answers_is_one_line_in_the_log(caplog: pytest.LogCap
         "model m: its newest version answers what names none",
         "model m: labels: none any more",
     ]
+
+
+def test_before_the_disk_was_looked_at_no_model_is_said_to_be_unknown() -> None:
+    catalog = Catalog()
+    Loader(catalog, Settings())
+    with pytest.raises(Unavailable) as caught:
+        catalog.find("m")
+    assert caught.value.code == "not_ready"
+
+
+def test_a_model_that_was_lost_on_disk_is_unavailable_and_not_unknown() -> None:
+    catalog = Catalog()
+    catalog.lacking.add("m")
+    with pytest.raises(Unavailable, match="as it is on disk"):
+        catalog.find("m")

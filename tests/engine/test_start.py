@@ -107,3 +107,14 @@ def test_a_model_that_hangs_as_it_is_warmed_is_refused_and_its_process_ended(tmp
     pid = int((tmp_path / "pid").read_text())
     assert eventually(lambda: not Path(f"/proc/{pid}").exists())
     assert pid != os.getpid()
+
+
+def test_rows_that_leave_each_other_alone_are_not_worth_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "m.py").write_text(
+        'import foretell\n\n@foretell.model(inputs={"x": "FP32[2]"}, outputs={"y": "FP32[2]"})\n'
+        'def model(arrays):\n    return {"y": arrays["x"] * 2}\n'
+    )
+    with caplog.at_level("INFO", "foretell"):
+        engine = started(Path(f"{tmp_path / 'm.py'}:model"))
+    assert engine.warm.disturbance is not None
+    assert "change each other" not in caplog.text

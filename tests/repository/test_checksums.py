@@ -1,5 +1,6 @@
 """SHA256SUMS: a folder is complete, and right, when every file that it lists is there with that digest."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -204,3 +205,11 @@ def test_what_is_still_being_copied_is_as_if_it_were_not_there(name: str, folder
     (models / "m" / "2" / "._model.onnx").write_bytes(b"half")
     (models / "m" / "3.tmp").mkdir()
     assert [source.version for source in find_models([models])] == ["2"]
+
+
+def test_a_file_that_is_listed_with_two_digests_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"")
+    (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  model.onnx\n{hashlib.sha256().hexdigest()}  ./model.onnx\n")
+    with pytest.raises(Setup, match="two digests") as refusal:
+        verify(tmp_path)
+    assert refusal.value.code == "wrong_checksum"

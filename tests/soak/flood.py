@@ -64,6 +64,8 @@ class Flood:
         while self.plan and self.plan[0][0] <= (now := self.clock()) < self.ends:
             when, _, link = heappop(self.plan)
             self.lags_s.append(now - when)
+            if link is self.probe:  # over a connection of its own, as balancers ask
+                link = self.probe = self.network.open()
             self._ask(link, now)
 
     def _ask(self, link: Link, now: float) -> None:
@@ -77,7 +79,8 @@ class Flood:
         if link is self.probe:
             assert outcome == "200", outcome
             self.probes_s += [took_s] * counts
-            self._wait_until(link, max(link.due + PROBE_EVERY_S, now))
+            link.close()
+            self._wait_until(self.probe, max(link.due + PROBE_EVERY_S, now))
             return
         self.answered[outcome] += 1
         if outcome == "200" and now < self.ends:

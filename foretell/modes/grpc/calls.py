@@ -133,10 +133,10 @@ def authorization_of(metadata: Metadata) -> str:
 
 
 def caller_of(context: Context, metadata: Metadata, header: str) -> str:
-    """Who asks: what a trusted proxy says in ``header``, or the address of the other end."""
+    """Who asks: what a trusted proxy says in ``header``, or the address of the other end where that is not sensible."""
     if header:
         named = [value for key, value in metadata if key == header and isinstance(value, str)]
-        if len(named) == 1:
+        if len(named) == 1 and 0 < len(named[0]) <= LONGEST_MARK and named[0].isprintable():
             return named[0]
     return _address(context.peer())
 

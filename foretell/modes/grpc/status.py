@@ -55,7 +55,7 @@ def refusal(error: ForetellError, marks: Marks = (), model: str | None = None) -
     if error.kind in (Kind.BROKEN, Kind.SETUP):
         error_id = secrets.token_hex(8)
         named = {"error_id": error_id, "code": error.code, "model": model, **log_fields(marks)}
-        trace = error if error.kind is Kind.BROKEN or error.__cause__ is not None else None  # a sentence about a file says it all
+        trace = error if error.kind is Kind.BROKEN or error.__cause__ is not None else None  # a sentence about a file is enough
         log.error("%s: %s", error.code, error, exc_info=trace, extra=named)
         sentence = f"{sentence} (error id {error_id})"
         told.append(("foretell-error-id", error_id))

@@ -6,6 +6,7 @@ from foretell.modes.http.heads import NO_MARKS, Heads
 
 MOST_HEADS = 1024
 MOST_BYTES = 2048  # of one head
+MOST_HEADERS = 32  # in it: each takes many times its bytes
 
 
 class KnownHead(NamedTuple):
@@ -25,7 +26,9 @@ class KnownHeads(dict[bytes, KnownHead]):
         A head that says who asks, such as a request id, does not come again.
         """
         end = len(chunk) - heads.length
-        if heads.marks is not NO_MARKS or not 0 < end <= MOST_BYTES or chunk.find(b"\r\n\r\n") + 4 != end:
+        if heads.marks is not NO_MARKS or len(heads.headers) > MOST_HEADERS:
+            return
+        if not 0 < end <= MOST_BYTES or chunk.find(b"\r\n\r\n") + 4 != end:
             return
         if len(self) >= MOST_HEADS:
             self.clear()

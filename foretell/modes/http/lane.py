@@ -343,6 +343,9 @@ class FastLane(HttpToolsProtocol):
         self.turn.disconnected = True
         self.patience.end()
         self._take_back()
+        self.parser = None  # type: ignore[assignment]  # not asked any more; this is one of a cycle, and may live on for long:
+        self.headers = []  # what had been read is not kept with it
+        self.turn.body.clear()
 
     def _take_back(self) -> None:
         """Have nobody work for a client that is gone."""

@@ -53,7 +53,7 @@ def refusal(error: ForetellError, marks: Marks = (), model: str | None = None) -
         error_id = secrets.token_hex(8)
         details = {"error_id": error_id}
         named = {"error_id": error_id, "code": error.code, "model": model, **log_fields(marks)}
-        trace = error if error.kind is Kind.BROKEN or error.__cause__ is not None else None  # a sentence about a file says it all
+        trace = error if error.kind is Kind.BROKEN or error.__cause__ is not None else None  # a sentence about a file is enough
         log.error("%s: %s", error.code, error, exc_info=trace, extra=named)
     else:
         error.__traceback__ = None  # its frames hold the passage, which holds it: under a flood the collector would do the rest

@@ -16,6 +16,7 @@ from foretell.modes.http.tensors import JSON_HEADERS
 from foretell.request import Request
 from foretell.tensors import Arrays
 
+NONE = Request({}, 0.0)
 JSON = b"content-type: application/json\r\n"
 
 
@@ -33,11 +34,11 @@ class Turn:
     """A connection's request in the lane. It stands where uvicorn keeps its own, so that what is pipelined behind waits."""
 
     door: Door
-    request: Request
 
     def __init__(self, lane: Lane, most_plain: int) -> None:
         self.lane = lane
         self.most_plain = most_plain  # bytes of an answer that are not compressed
+        self.request = NONE
         self.entry: Entry | None = None
         self.heads = Heads([])
         # what uvicorn reads and sets on the request in flight
@@ -51,12 +52,13 @@ class Turn:
     def reply(self, outputs: Arrays | None, error: ForetellError | None) -> None:
         """Write the one answer: called by the engine, or with a refusal."""
         self.entry = None
+        request, self.request = self.request, NONE  # an idle connection holds nothing
         if outputs is not None:
             try:
-                if isinstance(self.request, FramedRequest):
-                    self.lane.tell(self.request.frame(outputs))
+                if isinstance(request, FramedRequest):
+                    self.lane.tell(request.frame(outputs))
                     return
-                body = self.door.write(self.request, outputs)
+                body = self.door.write(request, outputs)
                 if len(body) > self.most_plain:
                     self.lane.tell(Answer(200, JSON_HEADERS, body))
                 else:

@@ -65,3 +65,8 @@ def test_a_good_key_beside_another_is_refused(channel: Channel, order: int) -> N
     both = [("authorization", "Bearer hunter2"), ("authorization", "Bearer guess")][::order]
     answer = refused(channel, LOAD, b"\x12\x04none", metadata=both)
     assert (answer.status, answer.code) == (grpc.StatusCode.UNAUTHENTICATED, "wrong_key")
+
+
+@pytest.mark.parametrize("value", ["", "c" * 257, "a\nb", "\u202e"])
+def test_a_caller_whose_name_is_not_sensible_is_its_address(value: str) -> None:
+    assert caller("ipv4:10.0.0.7:5000", "x-caller", [("x-caller", value)]) == "10.0.0.7"

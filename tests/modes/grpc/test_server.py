@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,12 @@ def test_without_a_port_there_is_no_grpc(lane_server: Served) -> None:
     assert "gRPC" not in lane_server.ready
 
 
-def test_a_taken_port_is_refused_by_name(server: Served, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_taken_port_is_refused_by_name(server: Served, tmp_path: Path, workers: str) -> None:
     (tmp_path / "double.py").write_text("import foretell\n" + MODELS["double"])
     port = server.grpc.rpartition(":")[2]
-    line = [sys.executable, "-m", "foretell", "serve", f"{tmp_path}/double.py:model", "--http-port", "0", "--grpc-port", port]
+    ports = ["--http-port", "0", "--grpc-port", port, "--workers", workers]
+    line = [sys.executable, "-m", "foretell", "serve", f"{tmp_path}/double.py:model", *ports]
     run = subprocess.run(line, capture_output=True, text=True, timeout=60)
     assert run.returncode == 1
     assert f"port {port} for gRPC" in run.stderr
@@ -78,6 +81,15 @@ main()
     assert run.returncode == 1
     assert "pip install 'foretell[grpc]'" in run.stderr
     assert "[missing_extra]" in run.stderr
+
+
+def test_without_a_supervisor_it_answers_every_channel_on_a_free_port(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        served = stack.enter_context(serving(tmp_path, "--grpc-port", "0", "--workers", "0", models=DOUBLE))
+        alone = [("grpc.use_local_subchannel_pool", 1)]
+        channels: list[Channel] = [stack.enter_context(grpc.insecure_channel(served.grpc, options=alone)) for _ in range(24)]
+        calls: list[Any] = [channel.unary_unary(INFER).future(double(), timeout=30) for channel in channels]
+        assert {ModelInferResponse.FromString(call.result()).model_name for call in calls} == {"double"}
 
 
 def test_without_a_key_nobody_loads_or_unloads(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 from foretell.modes.http.heads import Heads
-from foretell.modes.http.known import MOST_BYTES, MOST_HEADS, KnownHeads
+from foretell.modes.http.known import MOST_BYTES, MOST_HEADERS, MOST_HEADS, KnownHeads
 
 HEAD = b"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: 2\r\n\r\n"
 
@@ -26,6 +26,12 @@ def test_a_head_that_names_its_request_is_not_kept() -> None:
 
 def test_a_long_head_is_not_kept() -> None:
     assert learned(b"h: " + b"v" * MOST_BYTES + HEAD + b"{}", [(b"content-length", b"2")]) == []
+
+
+def test_a_head_of_very_many_headers_is_not_kept() -> None:
+    headers = [(b"content-length", b"2"), *[(b"a", b"%d" % number) for number in range(MOST_HEADERS)]]
+    assert learned(HEAD + b"{}", headers) == []
+    assert learned(HEAD + b"{}", headers[:-1]) == [HEAD]
 
 
 def test_no_more_heads_are_kept_than_fit() -> None:

@@ -293,7 +293,7 @@ def test_half_a_connection_still_gets_the_answer_of_a_quick_model(lane_server: S
 def test_a_connection_whose_request_was_answered_at_once_ends_with_its_client(tmp_path: Path) -> None:
     refused, failed = infer("double", "x", [1.0] * 3, shape=[1, 3]), double(x=-666.0)
     with serving(tmp_path, "--workers", "0", "--engine-cache-bytes", "100000") as served:
-        for request, status in ((double(), 200), (double(), 200), (refused, 400), (failed, 500)):  # the second is from the cache
+        for request, status in ((double(), 200), (double(), 200), (refused, 400), (failed, 500)):  # twice: from the cache
             with served.wire(timeout_s=2.0) as wire:
                 assert wire.ask(request).status == status
                 wire.socket.shutdown(socket.SHUT_WR)
@@ -363,3 +363,18 @@ def test_what_is_in_flight_at_the_end_is_answered(way: str, tmp_path_factory: py
             assert (answer.status, answer.header(b"connection")) == (200, b"close")
             assert idle.closes()
         assert served.process.wait(10) == 0
+
+
+def test_idle_connections_hold_nothing_of_what_they_sent(tmp_path: Path) -> None:
+    large = infer("double", "x", [1.0] * 14000, shape=[7000, 2])
+    refused = infer("double", "x", [1.0] * 14000, shape=[2000, 7])
+    with serving(tmp_path, "--workers", "0") as served:
+        served.ask(double())
+        before = served.resident_bytes
+        wires = [served.wire() for _ in range(300)]
+        for number, wire in enumerate(wires):
+            assert wire.ask((large, refused)[number % 2]).status in (200, 400)
+        grown = served.resident_bytes - before
+        for wire in wires:
+            wire.socket.close()
+    assert grown < 10 * 2**20  # each holding its body and its features, it was 20 MiB and more

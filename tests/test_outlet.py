@@ -3,11 +3,12 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from io import StringIO
 
 import pytest
 
-from foretell.observe.outlet import MOST_KEPT_BYTES, Outlet, outlet
+from foretell.outlet import MOST_KEPT_BYTES, Outlet, outlet
 from tests.serving import eventually
 
 Ends = tuple[int, Outlet]
@@ -37,10 +38,8 @@ def read_all(descriptor: int, until: str) -> str:
 
     def more() -> bool:
         nonlocal data
-        try:
+        with suppress(BlockingIOError):
             data += os.read(descriptor, 2**20)
-        except BlockingIOError:
-            pass
         return until.encode() in data
 
     assert eventually(more)
