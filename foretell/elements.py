@@ -47,6 +47,13 @@ def write_elements(array: Array) -> bytes:
     return b"".join(parts)
 
 
+def element_buffer(array: Array) -> bytes | memoryview:
+    """``write_elements`` without a copy where the array is in order already."""
+    if array.dtype == object or not array.size:
+        return write_elements(array)
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
 def _split(raw: bytes, count: int, name: str) -> list[bytes]:
     """``count`` elements, each behind its length."""
     unpack, at, end = _LENGTH.unpack_from, 0, len(raw)

@@ -448,7 +448,7 @@ def test_a_process_that_cannot_be_started_for_want_of_descriptors_is_a_failed_lo
     model = IsolatedModel(Order(f"{folder / 'app.py'}:model", None, ModelOptions(), 30))
     with pytest.raises(Setup, match="Too many open files"):
         model.start()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_crashed_model_comes_back_once_there_are_descriptors_again(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from foretell.engine.catalog import Catalog
 from foretell.engine.loader import Loader
 from foretell.engine.states import Control
 from foretell.errors import Cancelled, ForetellError, Kind
+from foretell.modes.http.binary import json_bytes
 from foretell.modes.http.compress import accepted, pack, unpack
 from foretell.modes.http.doors import TORCHSERVE, AnyDoor, Door, Doors, SplitDoor, Streams, open_doors
 from foretell.modes.http.framed import FramedRequest
@@ -33,6 +34,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 
 ON_LOOP_BYTES = 64 * 2**10  # more than this is parsed and written in a thread, so that nobody else waits for it
+COPIED_ON_LOOP_BYTES = 4 * 2**20  # the same for what is only copied: a thread would cost more
+ALIGNMENT = 16  # bytes: the elements of every datatype can be used at multiples of it
 WATCH_AFTER_S = 0.01  # a client that waits longer than this is watched for going away
 
 
@@ -145,7 +148,8 @@ class HttpApp:
         request, door = await self._read(door, call)
         work = door.engine.infer(request)
         outputs = await work if door.engine.quick else await _unless_gone(work, call.receive)
-        if sum([array.nbytes for array in outputs.values()]) > ON_LOOP_BYTES:
+        most_bytes = COPIED_ON_LOOP_BYTES if isinstance(request, FramedRequest) and request.copies_only else ON_LOOP_BYTES
+        if sum([array.nbytes for array in outputs.values()]) > most_bytes:
             answer = await asyncio.to_thread(_write, door, request, outputs)
         else:
             answer = _write(door, request, outputs)
@@ -174,10 +178,11 @@ class HttpApp:
         try:
             binary = heads.find(BINARY) if heads.odd and isinstance(door, TensorDoor) else None
             check_body(heads, self.most_bytes, json_only=door.json_only and binary is None)
-            body = await _read_body(partial(_within, call.receive, self.receive_s), self.most_bytes)
+            lead = None if binary is None or heads.encoding else json_bytes(binary)
+            body = await _read_body(partial(_within, call.receive, self.receive_s), self.most_bytes, lead)
             received = time.monotonic()
             if heads.encoding.lower() not in PLAIN:
-                body = await asyncio.to_thread(unpack, body, heads.encoding, self.most_bytes)
+                body = await asyncio.to_thread(unpack, bytes(body), heads.encoding, self.most_bytes)
             request = None
             while request is None or (not door.engine.ready and self._successor(door, call) is not door):
                 door = door if door.engine.ready else self._successor(door, call)
@@ -194,13 +199,17 @@ class HttpApp:
         now = self.find(call.path, call.heads.headers) or self.find_stream(call.path, call.heads.headers)
         return now if isinstance(now, type(door)) else door
 
-    async def _parse(self, door: Door, body: bytes, heads: Heads, binary: bytes | None, received: float) -> Request:
+    async def _parse(
+        self, door: Door, body: bytes | memoryview, heads: Heads, binary: bytes | None, received: float
+    ) -> Request:
         """What takes long runs in a thread, so that nobody else waits for it."""
         if binary is not None and isinstance(door, TensorDoor):
             read = partial(door.read_binary, binary, body, received, self.total_s)
+            is_quick = door.reads_in_place and json_bytes(binary) <= ON_LOOP_BYTES
         else:
-            read = partial(door.read, body, heads.content_type, received, self.total_s)
-        return await asyncio.to_thread(read) if len(body) > ON_LOOP_BYTES else read()
+            is_quick = False
+            read = partial(door.read, bytes(body), heads.content_type, received, self.total_s)
+        return read() if len(body) <= ON_LOOP_BYTES or is_quick else await asyncio.to_thread(read)
 
 
 class Call(NamedTuple):
@@ -249,8 +258,11 @@ async def _within(receive: Receive, receive_s: float) -> MutableMapping[str, Any
         raise stalled(receive_s) from error
 
 
-async def _read_body(receive: Receive, most_bytes: int) -> bytes:
-    """The whole body, never more than the limit of it."""
+async def _read_body(receive: Receive, most_bytes: int, lead: int | None = None) -> bytes | memoryview:
+    """The whole body, never more than the limit of it.
+
+    Of one with binary tensors behind ``lead`` bytes it is memory of its own, in which they are used where they stand.
+    """
     message = await receive()
     chunks, size = [message.get("body", b"")], len(message.get("body", b""))
     while message.get("more_body"):
@@ -263,6 +275,9 @@ async def _read_body(receive: Receive, most_bytes: int) -> bytes:
         size += len(message["body"])
     if size > most_bytes:
         raise too_large(most_bytes, size)
+    if lead is not None:
+        pad = -lead % ALIGNMENT
+        return memoryview(bytearray().join([bytes(pad), *chunks]))[pad:]
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -17,6 +17,11 @@ def header_length(value: bytes, body_bytes: int) -> int:
     return int(value)
 
 
+def json_bytes(value: bytes) -> int:
+    """What the header says, 0 for what ``header_length`` refuses."""
+    return int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else 0
+
+
 class Tensors:
     """The binary part of a body, given out tensor by tensor; ``finish`` refuses what is left over."""
 

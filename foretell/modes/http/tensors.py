@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import orjson
 
-from foretell.elements import read_elements, write_elements
+from foretell.elements import element_buffer, read_elements
 from foretell.engine.classify import check_classes, classify
 from foretell.engine.engine import Engine
 from foretell.engine.parameters import read_flag, read_parameters
@@ -97,6 +97,8 @@ class TensorDoor:
         self._rows = engine.pipeline.signature.rows
         self._labels = engine.pipeline.labels
         self._flat = self._inputs[0].name if [spec.dtype for spec in self._inputs] == [Datatype.FP32] else ""
+        self._gives_numbers = all(spec.dtype is not Datatype.BYTES for spec in self._outputs)
+        self.reads_in_place = all(spec.dtype is not Datatype.BYTES for spec in self._inputs)  # binary tensors, without a loop
         self._input_names = [spec.name for spec in engine.pipeline.signature.inputs]
         self._output_names = [spec.name for spec in engine.pipeline.signature.outputs]
 
@@ -114,7 +116,7 @@ class TensorDoor:
         request = Request(inputs, received, received + total_s, parsed.id, "http")
         return self._pose(request, parsed, total_s) if parsed.parameters or parsed.outputs else request
 
-    def read_binary(self, header: bytes, body: bytes, received: float, total_s: float) -> Request:
+    def read_binary(self, header: bytes, body: bytes | memoryview, received: float, total_s: float) -> Request:
         """The request in a body of which the header says how much is JSON; 0 is none: all is the only input."""
         length = header_length(header, len(body))
         raw = memoryview(body)
@@ -166,6 +168,7 @@ class TensorDoor:
             outputs=request.outputs,
             parameters=request.parameters,
             frame=frame,
+            copies_only=self._gives_numbers and all(output.binary and output.classes is None for output in wanted),
         )
 
     def frame(self, request: Request, wanted: tuple[Wanted, ...], outputs: Arrays) -> Answer:
@@ -176,7 +179,7 @@ class TensorDoor:
             if output.classes is not None:
                 array = classify(array, output.classes, self._labels.get(output.name, ()), rows=self._rows)
             if output.binary:
-                parts.append(write_elements(array))
+                parts.append(element_buffer(array))
                 tensors.append(_binary_head(output.name, array, len(parts[-1])))
             else:
                 tensors.append(write_tensor(output.name, array))
