@@ -6,6 +6,7 @@ A link carries one request at a time. What speaks a protocol is a link of its ow
 import select
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -84,7 +85,7 @@ class Address:
             raise Unavailable("unreachable", f"nobody listens at {self}: {error.strerror or error}") from error
 
 
-class SocketLink:
+class SocketLink(ABC):
     """What every protocol over a socket shares: bytes out, without waiting."""
 
     def __init__(self, opened: socket.socket, watch: Callable[[int, int], None]) -> None:
@@ -95,11 +96,11 @@ class SocketLink:
         self._watch = watch
         self._rest = memoryview(b"")
 
-    def ask(self, number: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def ask(self, number: int) -> None: ...
 
-    def hear(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def hear(self) -> str: ...
 
     def send(self, data: bytes) -> None:
         """Send now what the socket takes, and the rest when it takes more."""

@@ -248,7 +248,7 @@ def load_on(port: int, longest_s: float = 0.3) -> Load:
 @pytest.mark.parametrize("answer", [hang_up, garbage, endless_head, too_much, silence])
 def test_a_server_that_gives_no_answer_ends_the_load_within_bounds(answer: Callable[[socket.socket], None]) -> None:
     with rude(answer) as port, pytest.raises(Unavailable, match="in a row came to nothing"):
-        load_on(port).run_closed(120, 5.0)
+        load_on(port).run_closed(120, 60.0)  # it ends long before: as soon as so many were lost
 
 
 @pytest.mark.parametrize("answer", [chunked, slow_head, last_answer])
