@@ -158,9 +158,8 @@ class Sockets:
 
     def wait(self, timeout_s: float) -> Sequence[Link]:
         """Waits to the microsecond where the machine has epoll, which itself counts milliseconds: select waits for it."""
-        if 0.0 < timeout_s < COARSE_S and self.poll.fine:
-            select.select([self.poll.fileno()], [], [], timeout_s)
-            timeout_s = 0.0
+        if 0.0 < timeout_s < COARSE_S:
+            timeout_s = self.poll.wait_finely(timeout_s)
         links = self.links
         heard: list[Link] = []
         for number, event in self.poll.poll(timeout_s - COARSE_S / 2 if timeout_s >= COARSE_S else timeout_s):
@@ -184,18 +183,19 @@ class Sockets:
 
 
 class _Epoll:
-    fine = True
-
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self.register, self.modify, self.close = self._epoll.register, self._epoll.modify, self._epoll.close
-        self.poll, self.fileno = self._epoll.poll, self._epoll.fileno
+        self.poll = self._epoll.poll
+
+    def wait_finely(self, timeout_s: float) -> float:
+        """Wait less than a millisecond; gives the seconds that are left to wait."""
+        select.select([self._epoll.fileno()], [], [], timeout_s)
+        return 0.0
 
 
 class _Poll:
     """Where there is no epoll. It must be told of what was closed."""
-
-    fine = False
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -208,8 +208,9 @@ class _Poll:
                 self._poll.unregister(number)
         return [(number, event) for number, event in found if not event & select.POLLNVAL]
 
-    def fileno(self) -> int:
-        raise NotImplementedError
+    def wait_finely(self, timeout_s: float) -> float:
+        """It cannot."""
+        return timeout_s
 
     def close(self) -> None: ...
 
