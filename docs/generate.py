@@ -54,7 +54,7 @@ is called from Python, with the same options. A plain function of yours may stan
 
 def settings_page() -> str:
     """docs/settings.md: one table for each section."""
-    lines = ["# Settings", "", NOTICE.format(source="foretell/settings.py"), SETTINGS_INTRO.rstrip()]
+    lines = ["# Settings", "", NOTICE.format(source="foretell/settings/tree.py"), SETTINGS_INTRO.rstrip()]
     section = None
     for key in walk():
         if key.section != section:

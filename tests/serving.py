@@ -159,7 +159,7 @@ class Served:
     def workers(self) -> list[int]:
         """The pids of its worker processes; its own when it serves alone."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(child) for child in children if b"foretell.worker" in command_of(int(child))] or [self.process.pid]
+        return [int(child) for child in children if b"foretell.workers.worker" in command_of(int(child))] or [self.process.pid]
 
     @property
     def resident_bytes(self) -> int:

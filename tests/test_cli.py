@@ -19,7 +19,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import foretell.demo
-from foretell.cli import Verbs, cli
+from foretell.cli import cli
+from foretell.cli.group import Verbs
 from foretell.settings import walk
 
 MODELS = Path(foretell.demo.__file__).parent / "models"

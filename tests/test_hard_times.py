@@ -16,7 +16,7 @@ import pytest
 from foretell.board import Board
 from foretell.errors import Setup
 from tests.serving import MODELS, Served, Wire, command_of, double, eventually, free_port, infer, post, serving
-from tests.test_supervisor import DOUBLE, asks, put
+from tests.workers.test_supervisor import DOUBLE, asks, put
 
 KEY = "authorization: Bearer key"
 ADMIN = {"FORETELL_ADMIN_KEY": "key"}
@@ -38,7 +38,7 @@ def model(arrays):
 
 
 def is_gone(pid: int) -> bool:
-    return b"foretell.worker" not in command_of(pid)
+    return b"foretell.workers.worker" not in command_of(pid)
 
 
 @contextmanager

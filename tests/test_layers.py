@@ -23,21 +23,13 @@ ROOMS = (
         "memory",
         "comparison",
         "pixels",
-        "onnx_file",
-        "keras_file",
-        "torch_file",
-        "lightgbm_file",
-        "xgboost_file",
-        "tree_ensemble",
-        "ubjson",
+        "formats",
         "axes",
         "classes",
         "rehearsal",
         "elements",
         "region",
         "board",
-        "channel",
-        "crashes",
         "outlet",
         "sockets",
     },  # words
@@ -48,12 +40,8 @@ ROOMS = (
     {
         "bench",
         "convert",
-        "verbs",
         "assemble",
-        "supervisor",
-        "spawn",
-        "changes",
-        "worker",
+        "workers",
         "cli",
         "client",
         "ask",
@@ -82,8 +70,8 @@ CATCH_ALL = {
     "modes/http/app.py": 1,  # the mode's outermost loop
     "modes/http/lane.py": 1,  # the same, for callers with and without a batch
     "modes/http/turn.py": 1,
-    "cli.py": 1,  # the outermost loop of the command line
-    "worker.py": 1,  # the outermost loop of a worker process
+    "cli/group.py": 1,  # the outermost loop of the command line
+    "workers/worker.py": 1,  # the outermost loop of a worker process
 }
 TRUSTED_LOADER = "backends/sklearn.py"
 CODE_IN_DATA = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}

@@ -35,7 +35,9 @@ def test_import_foretell_loads_almost_nothing() -> None:
 
 
 def test_the_supervisor_loads_almost_nothing() -> None:
-    assert _loaded("import foretell.supervisor") & (HEAVY | {"numpy", "msgspec", "asyncio", "subprocess", "rich"}) == set()
+    assert (
+        _loaded("import foretell.workers.supervisor") & (HEAVY | {"numpy", "msgspec", "asyncio", "subprocess", "rich"}) == set()
+    )
 
 
 def test_a_pipeline_can_be_built_without_any_runtime() -> None:

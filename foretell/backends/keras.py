@@ -18,7 +18,7 @@ from foretell.axes import ClosedRunner, Node, Runner, by_rows, is_by_rows, measu
 from foretell.backends import Backend, ModelOptions, reading_model
 from foretell.cpus import usable_cpus
 from foretell.errors import Setup
-from foretell.keras_file import read_keras
+from foretell.formats.keras import read_keras
 from foretell.tensors import Arrays, Datatype, Signature
 
 SAVED_MODEL = "saved_model.pb"

@@ -14,7 +14,7 @@ from foretell.backends import Backend, ModelOptions, reading_model
 from foretell.classes import PREDICTION, class_answers, class_specs
 from foretell.cpus import usable_cpus
 from foretell.errors import Setup, Unavailable
-from foretell.lightgbm_file import LightgbmFile, read_lightgbm
+from foretell.formats.lightgbm import LightgbmFile, read_lightgbm
 from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec
 
 INPUT = "features"

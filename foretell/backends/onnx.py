@@ -13,7 +13,7 @@ from foretell.axes import ClosedRunner, Node, Runner, by_rows, is_by_rows, measu
 from foretell.backends import Backend, ModelOptions, reading_model
 from foretell.cpus import usable_cpus
 from foretell.errors import Setup
-from foretell.onnx_file import check_external_data, describe_onnx
+from foretell.formats.onnx import check_external_data, describe_onnx
 from foretell.tensors import Array, Arrays, Datatype, Signature
 
 _DATATYPES = {

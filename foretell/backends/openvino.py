@@ -18,7 +18,7 @@ from foretell.axes import ClosedRunner, Node, Runner, by_rows, is_by_rows, measu
 from foretell.backends import Backend, ModelOptions, reading_model, recognize
 from foretell.cpus import usable_cpus
 from foretell.errors import Setup
-from foretell.onnx_file import check_external_data, describe_onnx
+from foretell.formats.onnx import check_external_data, describe_onnx
 from foretell.plugins import did_you_mean
 from foretell.tensors import Arrays, Datatype, Signature
 

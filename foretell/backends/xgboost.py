@@ -14,8 +14,8 @@ from foretell.backends import Backend, ModelOptions, reading_model
 from foretell.classes import PREDICTION, class_answers, class_specs
 from foretell.cpus import usable_cpus
 from foretell.errors import Unavailable
+from foretell.formats.xgboost import XgboostFile, read_xgboost
 from foretell.tensors import Arrays, Datatype, Signature, TensorSpec
-from foretell.xgboost_file import XgboostFile, read_xgboost
 
 INPUT = "features"
 _CURE = "save it with booster.save_model('model.json'), with a release of xgboost that is not newer than the one installed here"

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from foretell.backends import ModelOptions
-from foretell.lightgbm_file import read_lightgbm
-from foretell.tree_ensemble import Ensemble, Finish, to_onnx
+from foretell.formats.lightgbm import read_lightgbm
+from foretell.formats.tree_ensemble import Ensemble, Finish, to_onnx
 
 LINKS = {
     "binary": "sigmoid",

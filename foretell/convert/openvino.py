@@ -4,7 +4,7 @@ from pathlib import Path
 
 from foretell.backends import ModelOptions
 from foretell.backends.openvino import openvino, runtime
-from foretell.onnx_file import check_external_data
+from foretell.formats.onnx import check_external_data
 
 
 def convert(source: str, target: Path, options: ModelOptions) -> None:

@@ -19,8 +19,8 @@ from foretell.backends import ModelOptions, load_backend
 from foretell.backends.torch.described import read_class, read_script
 from foretell.backends.torch.exported import read_exported
 from foretell.backends.torch.run import tensor_of
+from foretell.formats.torch import EXPORTED, kind_of
 from foretell.tensors import Signature, TensorSpec
-from foretell.torch_file import EXPORTED, kind_of
 
 OPSET = 18
 _OPEN_LENGTH = 16

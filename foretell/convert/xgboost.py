@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from foretell.backends import ModelOptions
-from foretell.tree_ensemble import Ensemble, Finish, to_onnx
-from foretell.xgboost_file import read_xgboost
+from foretell.formats.tree_ensemble import Ensemble, Finish, to_onnx
+from foretell.formats.xgboost import read_xgboost
 
 LINKS = {
     "binary:logistic": "sigmoid",

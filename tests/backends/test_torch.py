@@ -16,9 +16,9 @@ from sklearn.datasets import load_digits
 
 from foretell.backends import Backend, ModelOptions, describe, is_thread_safe, load_backend
 from foretell.errors import Setup, Unavailable
+from foretell.formats.torch import operators
 from foretell.pipeline import Pipeline
 from foretell.tensors import Datatype
-from foretell.torch_file import operators
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")

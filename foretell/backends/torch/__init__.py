@@ -10,7 +10,7 @@ from foretell.backends.torch.described import load_class, load_script
 from foretell.backends.torch.exported import load_exported
 from foretell.cpus import usable_cpus
 from foretell.errors import Setup
-from foretell.torch_file import COMPILED, EXPORTED, PICKLED, SCRIPT, kind_of
+from foretell.formats.torch import COMPILED, EXPORTED, PICKLED, SCRIPT, kind_of
 
 
 def load(source: str, options: ModelOptions) -> Backend:

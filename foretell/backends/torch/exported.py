@@ -14,8 +14,8 @@ from foretell.backends import Backend, ModelOptions, reading_model
 from foretell.backends.torch.chosen import EXPORT, check_options, device_of, facts_of, log_trust
 from foretell.backends.torch.run import DATATYPES, Arrange, BoundedRunner, ModuleRunner, TorchModel, leaves
 from foretell.errors import Setup
+from foretell.formats.torch import NotPlain, plain_copy
 from foretell.tensors import Signature
-from foretell.torch_file import NotPlain, plain_copy
 
 
 def read_exported(path: Path, trust: bool) -> Any:

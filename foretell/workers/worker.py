@@ -1,6 +1,6 @@
 """One worker process: it takes its orders from the supervisor, shows signs of life, and serves.
 
-python -m foretell.worker CHANNEL BOARD SOCKET: the numbers of the descriptors that it inherits.
+python -m foretell.workers.worker CHANNEL BOARD SOCKET: the numbers of the descriptors that it inherits.
 """
 
 import asyncio
@@ -25,7 +25,6 @@ import uvloop
 
 from foretell.assemble import Company, Seat, Service, find_all, model_names, serve_from
 from foretell.board import Board, SlotState, Turns
-from foretell.channel import Channel, Message, pack_error, unpack_error
 from foretell.engine.change import Change
 from foretell.engine.loader import Loader
 from foretell.engine.states import Control, IndexEntry
@@ -35,6 +34,7 @@ from foretell.modes.http.server import HttpServer
 from foretell.observe.logs import configure
 from foretell.passage import Observer, Passage
 from foretell.settings import Settings, SupervisorSettings
+from foretell.workers.channel import Channel, Message, pack_error, unpack_error
 
 log = logging.getLogger("foretell")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from foretell.changes import MARGIN_S, Changes, Member, State
-from foretell.channel import Channel
+from foretell.workers.changes import MARGIN_S, Changes, Member, State
+from foretell.workers.channel import Channel
 
 FAILURE = {"code": "broken_model", "message": "no", "details": {}}
 

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from foretell.ubjson import read_ubjson
+from foretell.formats.ubjson import read_ubjson
 
 MOST_FEATURES = 10_000_000
 MOST_CATEGORY = 2**24

@@ -1,6 +1,6 @@
 """When a worker that crashes is started again, and which request is suspected."""
 
-from foretell.crashes import MOST_SUSPECTS, Crashes, Suspicion
+from foretell.workers.crashes import MOST_SUSPECTS, Crashes, Suspicion
 
 
 def test_each_crash_doubles_the_wait_up_to_ten_seconds() -> None:

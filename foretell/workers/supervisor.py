@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from foretell.board import Board, Slot, SlotState
-from foretell.changes import Changes, Member, State
-from foretell.channel import Channel, Message, unpack_error
-from foretell.crashes import Crashes, Suspicion
 from foretell.errors import ForetellError, Setup
 from foretell.settings import Settings
 from foretell.sockets import listen, reserve, tell_ready
-from foretell.spawn import Signals, Spawner, python_command, reap, worker_environ
+from foretell.workers.changes import Changes, Member, State
+from foretell.workers.channel import Channel, Message, unpack_error
+from foretell.workers.crashes import Crashes, Suspicion
+from foretell.workers.spawn import Signals, Spawner, python_command, reap, worker_environ
 
 log = logging.getLogger("foretell")
 

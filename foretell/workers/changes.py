@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypedDict
 
-from foretell.channel import Channel, pack_error
 from foretell.errors import Busy, ForetellError, Late
+from foretell.workers.channel import Channel, pack_error
 
 log = logging.getLogger("foretell")
 Error = Mapping[str, Any] | None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from foretell.errors import Setup
-from foretell.keras_file import read_keras
+from foretell.formats.keras import read_keras
 
 DENSE = {
     "module": "keras.layers",

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from foretell.channel import Channel, pack_error, unpack_error
 from foretell.errors import Busy
+from foretell.workers.channel import Channel, pack_error, unpack_error
 
 
 @pytest.fixture

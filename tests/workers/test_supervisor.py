@@ -95,7 +95,7 @@ def shared_segments() -> set[str]:
 
 
 def is_gone(pid: int) -> bool:
-    return b"foretell.worker" not in command_of(pid)
+    return b"foretell.workers.worker" not in command_of(pid)
 
 
 def ready_workers(served: Served, count: int) -> bool:
@@ -353,7 +353,7 @@ def test_processes_that_are_left_to_the_supervisor_are_reaped() -> None:
     """As PID 1 of a container: the grandchild's parent is gone, and it is ours."""
     code = """
 import ctypes, os, time
-from foretell.spawn import reap
+from foretell.workers.spawn import reap
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 if os.fork() == 0:
     if os.fork() == 0:

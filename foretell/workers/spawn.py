@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from foretell.board import Board, Slot
-from foretell.channel import Channel
 from foretell.cpus import count_cpus
 from foretell.settings import PREFIX
+from foretell.workers.channel import Channel
 
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """What runtimes that know nothing of our settings read when they are first imported."""
@@ -33,7 +33,7 @@ class Spawner:
         inherited = (theirs.fileno(), self.board.fd, self.listening.fileno())
         for descriptor in inherited:
             os.set_inheritable(descriptor, True)
-        command = [*self.python, "-m", "foretell.worker", *map(str, inherited)]
+        command = [*self.python, "-m", "foretell.workers.worker", *map(str, inherited)]
         try:
             pid = os.posix_spawn(sys.executable, command, self.environ)
         except OSError:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from foretell.assemble import Service, find_all
-from foretell.channel import Channel
 from foretell.errors import Missing, Unavailable
 from foretell.passage import Passage
 from foretell.settings import Settings, SupervisorSettings
-from foretell.worker import SharedControl, Wear
+from foretell.workers.channel import Channel
+from foretell.workers.worker import SharedControl, Wear
 from tests.serving import MODELS
 
 Pair = tuple[SharedControl, Channel]

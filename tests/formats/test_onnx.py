@@ -13,7 +13,7 @@ from onnx import StringStringEntryProto, TensorProto, TrainingInfoProto, helper,
 
 from foretell.backends import load_backend
 from foretell.errors import Setup
-from foretell.onnx_file import check_external_data, describe_onnx, external_locations
+from foretell.formats.onnx import check_external_data, describe_onnx, external_locations
 from tests.backends.graphs import build, linear, save, tensor
 
 WEIGHTS = np.arange(4, dtype=np.float32)

@@ -1,0 +1,35 @@
+"""What several verbs read in the same way: the settings, and pairs of names."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from foretell.settings import load_settings
+
+if TYPE_CHECKING:
+    from foretell.settings import Settings
+
+SOME_ROWS_FAILED = 3
+"""The exit code of a verb that did its work, but not for all."""
+
+
+def read_settings(config: Path | None, flags: Mapping[str, object]) -> "tuple[Settings, dict[str, str]]":
+    """The settings from all their sources; and logging set up by them."""
+    settings, origins = load_settings(config, os.environ, {name.replace("__", "."): value for name, value in flags.items()})
+    from foretell.observe.logs import configure
+
+    configure(settings.log)
+    return settings, origins
+
+
+def read_pairs(pairs: Iterable[str]) -> dict[str, str]:
+    columns = {}
+    for pair in pairs:
+        name, equals, column = pair.partition("=")
+        if not (column and equals and name):
+            raise click.UsageError(f"--map takes INPUT=COLUMN, as in --map age=Age, not {pair!r}", click.get_current_context())
+        columns[name] = column
+    return columns

@@ -1,0 +1,18 @@
+"""Every stable code, once: its class of error, what it means and what to do. docs/errors.md is made from this table."""
+
+from foretell.codes.callers import CALLERS
+from foretell.codes.doors import DOORS
+from foretell.codes.running import RUNNING
+from foretell.codes.setup import SETUP
+from foretell.errors import ForetellError, Setup
+
+CODES: dict[str, tuple[type[ForetellError], str, str]] = {**CALLERS, **DOORS, **RUNNING, **SETUP}
+"""code -> class, what it means, what to do. A test keeps it complete."""
+
+
+def tell(error: ForetellError) -> str:
+    """The sentence for a caller over the network: that of ``Setup`` names files, and is told by its code if not ``whole``."""
+    if not isinstance(error, Setup) or error.whole:
+        return error.message
+    _, meaning, cure = CODES[error.code]
+    return f"{meaning} {cure}"
