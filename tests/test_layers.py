@@ -35,10 +35,12 @@ ROOMS = (
     },  # words
     {"storage", "security", "observe"},  # doors
     {"backends", "steps", "pipeline", "repository", "user_code"},  # nouns
-    {"engine", "optimize"},
+    {"engine", "jobs"},
     {"modes"},
     {
         "bench",
+        "evidence",
+        "optimize",
         "convert",
         "assemble",
         "workers",

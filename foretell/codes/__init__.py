@@ -2,11 +2,14 @@
 
 from foretell.codes.callers import CALLERS
 from foretell.codes.doors import DOORS
+from foretell.codes.files import FILES
+from foretell.codes.jobs import JOBS
+from foretell.codes.optimizing import OPTIMIZING
 from foretell.codes.running import RUNNING
 from foretell.codes.setup import SETUP
 from foretell.errors import ForetellError, Setup
 
-CODES: dict[str, tuple[type[ForetellError], str, str]] = {**CALLERS, **DOORS, **RUNNING, **SETUP}
+CODES: dict[str, tuple[type[ForetellError], str, str]] = {**CALLERS, **DOORS, **RUNNING, **SETUP, **FILES, **JOBS, **OPTIMIZING}
 """code -> class, what it means, what to do. A test keeps it complete."""
 
 
