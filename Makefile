@@ -12,10 +12,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Clients that cannot live in one environment: each has its own, made by make clients.
 CLIENT_VENVS := .venv-clients
 RUNTIMES := .venv-runtimes
+# The build for CPUs alone, by its local version: the other one is ten times as large.
+TORCH := 'torch==2.13.0+cpu' --extra-index-url https://download.pytorch.org/whl/cpu
 CLIENTS := $(patsubst tests/clients/%_roundtrip.py,%,$(wildcard tests/clients/*_roundtrip.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak clients runtimes check format docs bench models clean
+.PHONY: help demo test soak torch clients runtimes check format docs bench models clean
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,6 +30,9 @@ test: $(VENV)/.dev ## run all tests
 
 soak: $(VENV)/.dev ## run the long form of what make test does shortly: drills, swaps, floods
 	@SOAK=1 $(BIN)/python -m pytest tests/soak -rA
+
+torch: $(VENV)/.dev ## bring PyTorch's build for CPUs, so that make test runs what needs it (0.9 GB)
+	@$(PIP) install $(TORCH)
 
 clients: $(VENV)/.dev $(CLIENTS:%=$(CLIENT_VENVS)/%/.made) ## have the clients of kserve, MLServer and TensorFlow Serving ask (2.4 GB)
 	@$(BIN)/python -m pytest tests/clients -rA
@@ -89,12 +94,11 @@ $(CLIENT_VENVS)/%/.made: tests/clients/%.txt
 		--disable-pip-version-check --quiet install --no-deps --requirement tests/clients/$*.without-dependencies.txt
 	@touch $@
 
-# Torch from its own index, where there is a build for CPUs alone: the other one is ten times as large.
 $(RUNTIMES)/.made: $(VENV)/.made pyproject.toml
 	@echo "installing every runtime into $(RUNTIMES) ..."
 	@"$(PYTHON)" -m venv --clear $(RUNTIMES)
-	@$(RUNTIMES)/bin/python -m pip --disable-pip-version-check --quiet install --extra-index-url https://download.pytorch.org/whl/cpu \
-		--editable '.[dev,keras,torch,huggingface]'
+	@$(RUNTIMES)/bin/python -m pip --disable-pip-version-check --quiet install $(TORCH)
+	@$(RUNTIMES)/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[dev,keras,torch,huggingface]'
 	@touch $@
 
 # An editable install: a change of the code needs no new one, a change of pyproject.toml does.
