@@ -16,7 +16,7 @@ from foretell.engine.stream import stream
 from foretell.engine.suspects import Suspects
 from foretell.engine.warmup import WarmUp, choose_place, warm_up
 from foretell.errors import Broken, Cancelled, ForetellError
-from foretell.passage import Observer, Passage
+from foretell.passage import Counting, Observer, Passage
 from foretell.pipeline import Pipeline
 from foretell.request import NORMAL, URGENT, Request
 from foretell.settings import EngineSettings
@@ -50,6 +50,9 @@ class Engine:
         self.pipeline = pipeline
         self.settings = settings
         self.observers = tuple(observers)
+        self._counting = tuple(each for each in observers if isinstance(each, Counting))
+        self._others = tuple(each for each in observers if not isinstance(each, Counting))
+        self._given: list[_Journey] = []  # those of the call that is being answered, with their answers
         self.clock = clock
         self.suspects = Suspects() if suspects is None and settings.isolation == "process" else suspects
         self.warm = WarmUp(0.0, None)
@@ -165,11 +168,47 @@ class Engine:
         self.in_flight -= 1
         passage.ended = self.clock()
         passage.error = error
-        for observer in self.observers:
+        self._show(self.observers, passage)
+
+    def _conclude_all(self, passages: Sequence[Passage]) -> None:
+        """``conclude`` of those that one call answered."""
+        self.in_flight -= len(passages)
+        ended = self.clock()
+        for passage in passages:
+            passage.ended = ended
+        for counting in self._counting:
+            try:
+                counting.see_all(passages)
+            except Exception:
+                log.exception("an observer failed on the passages of a call", extra=passages[0].fields())
+        if self._others:
+            for passage in passages:
+                self._show(self._others, passage)
+
+    def _show(self, observers: Sequence[Observer], passage: Passage) -> None:
+        for observer in observers:
             try:
                 observer(passage)
             except Exception:
                 log.exception("an observer failed", extra=passage.fields())
+
+    def give(self, journey: "_Journey") -> None:
+        """Answer a journey that has its outputs; those of one call are concluded together, before the first is answered."""
+        self._given.append(journey)
+        if len(self._given) == 1:
+            self.batcher.afterwards(self._reply_all)
+
+    def _reply_all(self) -> None:
+        given, self._given = self._given, []
+        if len(given) == 1:
+            self.conclude(given[0].passage)
+        else:
+            self._conclude_all([journey.passage for journey in given])
+        for journey in given:
+            journey.reply(journey.outputs, None)
+        if self.after is not None:
+            for journey in given:
+                self.after(journey.request, journey.outputs)
 
     async def halt(self) -> None:
         """Refuse what waits and let what runs end; the pipeline stays open. Harmless when not started."""
@@ -241,7 +280,9 @@ def _told(error: BaseException) -> ForetellError:
 class _Journey(Entry):
     """A request of ``infer_nowait`` on its way through the queue."""
 
-    __slots__ = ("engine", "reply", "request")
+    __slots__ = ("engine", "outputs", "reply", "request")
+
+    outputs: Arrays
 
     def __init__(self, engine: Engine, request: Request, reply: Reply) -> None:
         self.engine = engine
@@ -252,14 +293,11 @@ class _Journey(Entry):
 
     def answer(self, outputs: Arrays) -> None:
         try:
-            outputs = self.engine.pipeline.finish(outputs)
+            self.outputs = self.engine.pipeline.finish(outputs)
         except ForetellError as error:
             self.fail(error)
         else:
-            self.engine.conclude(self.passage)
-            self.reply(outputs, None)
-            if self.engine.after is not None:
-                self.engine.after(self.request, outputs)
+            self.engine.give(self)
 
     def fail(self, error: ForetellError) -> None:
         self.wanted = False
