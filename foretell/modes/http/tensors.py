@@ -19,7 +19,7 @@ from foretell.engine.parameters import read_flag, read_parameters
 from foretell.engine.part import Part
 from foretell.errors import Invalid
 from foretell.modes.http.binary import Tensors, header_length
-from foretell.modes.http.flat import read_flat
+from foretell.modes.http.flat import FlatReader
 from foretell.modes.http.framed import FramedRequest
 from foretell.modes.http.numbers import decode_data, encode_base64, encode_data, encode_rows, is_text
 from foretell.modes.http.status import Answer, Headers
@@ -99,6 +99,7 @@ class TensorDoor:
         self._rows = engine.pipeline.signature.rows
         self._labels = engine.pipeline.labels
         self._flat = self._inputs[0].name if [spec.dtype for spec in self._inputs] == [Datatype.FP32] else ""
+        self._reader = FlatReader(self._flat)
         self._gives_numbers = all(spec.dtype is not Datatype.BYTES for spec in self._outputs)
         self.reads_in_place = all(spec.dtype is not Datatype.BYTES for spec in self._inputs)  # binary tensors, without a loop
         self._input_names = [spec.name for spec in engine.pipeline.signature.inputs]
@@ -106,7 +107,7 @@ class TensorDoor:
 
     def read(self, body: bytes, content_type: bytes, received: float, total_s: float) -> Request:
         """The request in a body of JSON. Raises Invalid."""
-        flat = read_flat(body, self._flat) if self._flat else None
+        flat = self._reader.read(body) if self._flat else None
         if flat is not None:
             return Request({self._flat: flat[0]}, received, received + total_s, flat[1], "http")
         parsed: InferBody = _decode_body(body)
