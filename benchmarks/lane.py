@@ -2,8 +2,8 @@
 
     python benchmarks/lane.py [--base COMMIT] [--model tiny] [--clients 32] [--rounds 400]
 
-Prints microseconds of CPU a request, the least of many rounds: no socket, no load generator, little noise. Beside it the limit of
-``limit.py`` on the same transports and, with ``--base``, another commit in turns with this tree.
+Prints microseconds of CPU a request, the least of many rounds: no socket, no load generator, little noise. Beside it the
+limit of ``limit.py`` on the same transports and, with ``--base``, another commit in turns with this tree.
 """
 
 import argparse
@@ -88,7 +88,9 @@ async def measure(chosen: argparse.Namespace) -> None:
     what, path = chosen.only
     open_one = await lane(Path(path)) if what == "lane" else limit(path)
     body = json.dumps(_body(chosen.model)).encode()
-    head = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    head = (
+        b"POST /v2/models/m/infer HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    )
     request = head % len(body) + body
     sinks, protocols = [], []
     for _ in range(chosen.clients):

@@ -31,7 +31,12 @@ Outcome = Arrays | ForetellError
 
 
 class Place(Protocol):
-    """Where forwards run: ``run`` calls ``work`` there, and ``done`` with its result on the loop's thread."""
+    """Where forwards run: ``run`` calls ``work`` there, and ``done`` with its result on the loop's thread.
+
+    ``is_apart``: whether that is beside the loop, and ``run`` gives back at once.
+    """
+
+    is_apart: bool
 
     def run(self, work: Callable[[], list[Outcome]], done: Callable[[list[Outcome]], None]) -> None: ...
 
@@ -181,7 +186,7 @@ class Batcher(Entrance):
             return
         now = self.clock()
         late: list[Entry] = []
-        batch = self.queue.take(now, self.most_rows, late, one_shape=self._one_shape)
+        batch = self.queue.take(now, self.service.worth(self.queue.rows), late, one_shape=self._one_shape)
         for entry in late:
             self._settle(entry, self._late_in_queue(entry, now))
         if batch and self.suspects is not None:
@@ -263,11 +268,15 @@ class Batcher(Entrance):
             queue.charge(batch, self._running_rows, seconds)
         if self.suspects is not None:
             self._unsuspect(outcomes, self.suspects)
+        stamps = now, self._started, min(self._running_rows, self.most_rows)
         if queue.rows and self._due is None:
-            self._due = asyncio.get_running_loop().call_soon(self._start)
+            if self.place.is_apart:  # nobody has to wait for the answers of this call
+                self._start()
+            else:
+                self._due = asyncio.get_running_loop().call_soon(self._start)
         self._is_giving = True
         try:
-            self._give(batch, outcomes, now)
+            self._give(batch, outcomes, *stamps)
         finally:
             self._is_giving = False
             behind, self._behind = self._behind, []
@@ -281,9 +290,8 @@ class Batcher(Entrance):
         else:
             do()
 
-    def _give(self, batch: list[Entry], outcomes: list[Outcome], now: float) -> None:
+    def _give(self, batch: list[Entry], outcomes: list[Outcome], now: float, started: float, rows: int) -> None:
         """Stamp each entry's passage, and tell who still waits."""
-        started, rows = self._started, min(self._running_rows, self.most_rows)
         for entry, outcome in zip(batch, outcomes, strict=True):
             passage = entry.passage
             passage.started = started

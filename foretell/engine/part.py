@@ -9,7 +9,7 @@ from foretell.tensors import Array, Arrays
 class Part(dict[str, Array]):
     """One caller's rows of a call: those from row ``start`` on.
 
-    ``whole`` are the outputs for all of them, and ``kept`` is one for all: for what is made of the whole once, such as its text.
+    ``whole`` are the outputs for all, and ``kept`` is one for all: for what is made of the whole once, such as its text.
     """
 
     __slots__ = ("kept", "start", "whole")

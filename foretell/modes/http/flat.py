@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
+from foretell.modes.http.large import LARGE, read_floats
 from foretell.tensors import Array
 
 _FP32 = np.dtype("<f4")
@@ -46,9 +47,21 @@ class Form(NamedTuple):
     count: int
     pack: Callable[..., bytes]
 
+    def read(self, text: bytes) -> Array | None:
+        """The tensor of these values; None when the general way is to say what is wrong with them."""
+        if len(text) > LARGE:
+            narrow = read_floats(text)
+            if narrow is not None and narrow.size == self.count:
+                return narrow.reshape(self.shape)
+        try:
+            values = _VALUES.decode(text)
+            return np.ndarray(self.shape, _FP32, self.pack(*values)) if len(values) == self.count else None
+        except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
+            return None
+
 
 class FlatReader:
-    """Reads requests for the one input ``name``. Clients send the same again and again but for the values: so they are read alone.
+    """Reads requests for the one input ``name``. Clients send all but the values again and again: those are read alone.
 
     A form is known by all bytes before the last ``[``, which opens the values; it was read in the general way once.
     """
@@ -62,12 +75,9 @@ class FlatReader:
         opens = body.rfind(b"[")
         form = self.forms.get(body[:opens])
         if form is not None and body.endswith(form.behind):
-            try:
-                values = _VALUES.decode(body[opens : -len(form.behind)])
-                if len(values) == form.count:
-                    return np.ndarray(form.shape, _FP32, form.pack(*values)), None
-            except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
-                pass  # the general way says what is wrong
+            array = form.read(body[opens : -len(form.behind)])
+            if array is not None:
+                return array, None
         read = read_flat(body, self.name)
         if read is not None and form is None:
             self._learn(body, opens, *read)

@@ -90,14 +90,12 @@ class Counts:
         """``add`` of passages that one call answered: each number is written once for all that are as usual."""
         first = passages[0]
         started, computed, ended = first.started, first.computed, first.ended
-        if not started <= computed <= ended:
-            usual = []
-        else:
-            usual = [each for each in passages if each.cached is None and each.received <= each.queued <= each.started == started]
-        if len(usual) < len(passages):
-            for passage in passages:
-                if not any(passage is each for each in usual):
-                    self.add(passage)
+        usual, others = [], []
+        for each in passages:
+            is_usual = each.cached is None and each.received <= each.queued <= each.started == started <= computed <= ended
+            (usual if is_usual else others).append(each)
+        for each in others:
+            self.add(each)
         if usual:
             self._add_usual(usual, started, computed, ended)
 
