@@ -87,12 +87,13 @@ class Counts:
         batch[7] += after_s
 
     def add_all(self, passages: Sequence[Passage]) -> None:
-        """``add`` of passages that one call answered: each number is written once for all that are as usual."""
+        """``add`` of passages that one call answered and that ended together: a number is written once for all as usual."""
         first = passages[0]
         started, computed, ended = first.started, first.computed, first.ended
         usual, others = [], []
         for each in passages:
-            is_usual = each.cached is None and each.received <= each.queued <= each.started == started <= computed <= ended
+            in_order = each.received <= each.queued <= each.started == started <= computed <= ended
+            is_usual = in_order and each.cached is None and each.error is None
             (usual if is_usual else others).append(each)
         for each in others:
             self.add(each)
