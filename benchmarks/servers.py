@@ -74,7 +74,7 @@ PEER_SERVERS = (
     peer("mosec", "mosec msgspec", "python", "mosec_app.py", "--port", "{port}", path="/inference"),
     peer("Triton (PyTriton)", "nvidia-pytriton", "python", "triton_app.py", doors=ALL_DOORS, python="/usr/bin/python3"),
     peer("KServe", "kserve", "python", "kserve_app.py", doors=ALL_DOORS),
-    peer("MLServer", "mlserver", "python", "mlserver_app.py", doors=("json", "grpc")),
+    peer("MLServer", "mlserver uvloop<0.22", "python", "mlserver_app.py", doors=("json", "grpc")),
     peer("LitServe", "litserve", "python", "litserve_app.py"),
     peer("BentoML", "bentoml", "bentoml", "serve", "bentoml_app:Peer", "--port", "{port}"),
     peer("Ray Serve", "ray[serve]", "python", "ray_app.py"),
