@@ -129,8 +129,13 @@ class Signature:
         """
         if len(arrays) != len(self.inputs):
             self._refuse_names(arrays)
-        if len(arrays) == 1 and self.rows and self._is_as_told(arrays):
-            return arrays
+        if len(arrays) == 1 and self.rows:  # the commonest, seen at a glance
+            spec = self.inputs[0]
+            only = arrays.get(spec.name)
+            if only is not None and only.dtype == spec.dtype.numpy and not spec.text:
+                shape = only.shape
+                if shape[1:] == spec.shape and shape and shape[0]:
+                    return arrays
         fitted, rows = {}, 1
         for spec in self.inputs:
             array = arrays.get(spec.name)
@@ -142,15 +147,6 @@ class Signature:
         if self.rows and (len(fitted) > 1 or not rows):
             _check_row_counts(fitted)
         return fitted
-
-    def _is_as_told(self, arrays: Arrays) -> bool:
-        """Whether the one input fits as it is, seen at a glance: the commonest."""
-        spec = self.inputs[0]
-        array = arrays.get(spec.name)
-        if array is None or spec.text:
-            return False
-        shape = array.shape
-        return shape[1:] == spec.shape and bool(shape) and shape[0] > 0 and array.dtype == spec.dtype.numpy
 
     def count_rows(self, arrays: Arrays) -> int:
         """Rows of one request: the length of axis 0, or 1 for a model without a batch axis."""

@@ -44,18 +44,18 @@ class Form(NamedTuple):
 
     behind: bytes
     shape: list[int]
-    count: int
+    size: int
     pack: Callable[..., bytes]
 
     def read(self, text: bytes) -> Array | None:
         """The tensor of these values; None when the general way is to say what is wrong with them."""
         if len(text) > LARGE:
             narrow = read_floats(text)
-            if narrow is not None and narrow.size == self.count:
+            if narrow is not None and narrow.size == self.size:
                 return narrow.reshape(self.shape)
         try:
             values = _VALUES.decode(text)
-            return np.ndarray(self.shape, _FP32, self.pack(*values)) if len(values) == self.count else None
+            return np.ndarray(self.shape, _FP32, self.pack(*values)) if len(values) == self.size else None
         except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
             return None
 

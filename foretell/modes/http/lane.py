@@ -65,7 +65,7 @@ class FastLane(HttpToolsProtocol):
         if self.between:
             end = data.find(b"\r\n\r\n") + 4
             known = self.http.known.get(data[:end])
-            if known is not None and known.heads.length == len(data) - end and self._takes_known(known):
+            if known is not None and known.size == len(data) and self._takes_known(known):
                 self._ask(data[end:])
                 return
             self.chunk = data
@@ -189,9 +189,10 @@ class FastLane(HttpToolsProtocol):
             return False
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        self.url, self.headers = known.url, known.heads.headers
-        self.turn.door = door
-        self._begin(known.heads, keep_alive=known.keep_alive)
+        heads = known.heads
+        self.url, self.headers = known.url, heads.headers
+        self.cycle = turn = self.turn
+        turn.door, turn.heads, turn.keep_alive, turn.response_complete = door, heads, known.keep_alive, False
         return True
 
     def _ask(self, body: bytes) -> None:

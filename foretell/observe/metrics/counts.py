@@ -90,7 +90,8 @@ class Counts:
         """``add`` of passages that one call answered and that ended together: a number is written once for all as usual."""
         first = passages[0]
         started, computed, ended = first.started, first.computed, first.ended
-        usual, others = [], []
+        usual: list[Passage] = []
+        others: list[Passage] = []
         for each in passages:
             in_order = each.received <= each.queued <= each.started == started <= computed <= ended
             is_usual = in_order and each.cached is None and each.error is None

@@ -11,7 +11,7 @@ from foretell.codes import CODES
 from foretell.engine.part import split
 from foretell.modes.http.tensors import MOST_TOGETHER, write_part, write_tensor
 from foretell.pipeline import Pipeline
-from foretell.tensors import Datatype, Signature, TensorSpec
+from foretell.tensors import Array, Datatype, Signature, TensorSpec
 from foretell.testing import FakeBackend, InProcess, Response
 
 PATH = "/v2/models/m/infer"
@@ -202,7 +202,7 @@ def test_the_outputs_of_a_batch_are_written_with_their_own_shape() -> None:
     assert (output["shape"], output["data"]) == ([2, 3, 2], list(range(12)))
 
 
-WHOLES = {
+WHOLES: dict[str, Array] = {
     "one number a row": np.arange(6, dtype=np.float32),
     "rows": np.arange(12, dtype=np.float32).reshape(6, 2) / 3,
     "doubles": np.arange(12, dtype=np.float64).reshape(6, 2) / 3,
