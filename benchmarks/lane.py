@@ -50,8 +50,7 @@ class Sink(asyncio.Transport):
 def main() -> None:
     chosen = options()
     if chosen.only:
-        sys.path.insert(0, str(ROOT / "benchmarks"))
-        asyncio.run(measure(chosen), loop_factory=None) if sys.version_info >= (3, 12) else asyncio.run(measure(chosen))
+        asyncio.run(measure(chosen))
         return
     with ExitStack() as stack:
         model = write_model(chosen.model, Path(stack.enter_context(tempfile.TemporaryDirectory())))

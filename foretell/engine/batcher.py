@@ -269,14 +269,24 @@ class Batcher(Entrance):
         if self.suspects is not None:
             self._unsuspect(outcomes, self.suspects)
         stamps = now, self._started, min(self._running_rows, self.most_rows)
-        if queue.rows and self._due is None:
-            if self.place.is_apart:  # nobody has to wait for the answers of this call
-                self._start()
-            else:
-                self._due = asyncio.get_running_loop().call_soon(self._start)
+        try:
+            self._go_on()
+        finally:
+            self._give_all(batch, outcomes, *stamps)
+
+    def _go_on(self) -> None:
+        """Have the next call begin: beside the loop at once, so that it does not wait for the answers of the last."""
+        if not self.queue.rows or self._due is not None:
+            return
+        if self.place.is_apart:
+            self._start()
+        else:
+            self._due = asyncio.get_running_loop().call_soon(self._start)
+
+    def _give_all(self, batch: list[Entry], outcomes: list[Outcome], now: float, started: float, rows: int) -> None:
         self._is_giving = True
         try:
-            self._give(batch, outcomes, *stamps)
+            self._give(batch, outcomes, now, started, rows)
         finally:
             self._is_giving = False
             behind, self._behind = self._behind, []

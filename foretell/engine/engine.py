@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TypeVar
 
 from foretell.backends import Streaming, isolated_parts
 from foretell.engine.batcher import Batcher
@@ -24,6 +25,7 @@ from foretell.tensors import Arrays
 
 log = logging.getLogger("foretell")
 Reply = Callable[[Arrays | None, ForetellError | None], None]
+Seen = TypeVar("Seen")
 After = Callable[[Request, Arrays], None]
 """Shown a request and its answer, once that was given; never blocks, and never raises."""
 
@@ -168,7 +170,8 @@ class Engine:
         self.in_flight -= 1
         passage.ended = self.clock()
         passage.error = error
-        self._show(self.observers, passage)
+        for observer in self.observers:
+            self._show(observer, passage, passage)
 
     def _conclude_all(self, passages: Sequence[Passage]) -> None:
         """``conclude`` of those that one call answered."""
@@ -177,20 +180,16 @@ class Engine:
         for passage in passages:
             passage.ended = ended
         for counting in self._counting:
-            try:
-                counting.see_all(passages)
-            except Exception:
-                log.exception("an observer failed on the passages of a call", extra=passages[0].fields())
-        if self._others:
+            self._show(counting.see_all, passages, passages[0])
+        for observer in self._others:
             for passage in passages:
-                self._show(self._others, passage)
+                self._show(observer, passage, passage)
 
-    def _show(self, observers: Sequence[Observer], passage: Passage) -> None:
-        for observer in observers:
-            try:
-                observer(passage)
-            except Exception:
-                log.exception("an observer failed", extra=passage.fields())
+    def _show(self, observer: Callable[[Seen], None], seen: Seen, passage: Passage) -> None:
+        try:
+            observer(seen)
+        except Exception:
+            log.exception("an observer failed", extra=passage.fields())
 
     def give(self, journey: "_Journey") -> None:
         """Answer a journey that has its outputs; those of one call are concluded together, before the first is answered."""
