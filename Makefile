@@ -57,9 +57,9 @@ docs: $(VENV)/.dev ## write the generated pages of docs/ anew
 bench: $(VENV)/.dev ## measure foretell beside the limit, and what is aimed at (3 minutes)
 	@$(BIN)/python benchmarks/run.py
 
-bench-peers: $(VENV)/.dev ## the same beside other servers, into benchmarks/results.md (2.6 GB; an hour; ROWS='tiny-*' for fewer)
+bench-peers: $(VENV)/.dev ## the same beside other servers, into benchmarks/results.md (2.6 GB; 12 + 20 minutes; ROWS='*' for all rows)
 	@$(BIN)/python benchmarks/environments.py
-	@$(BIN)/python benchmarks/run.py --peers --rows $(or $(ROWS),'*') --seconds 3 --out benchmarks
+	@$(BIN)/python benchmarks/run.py --peers --rows $(patsubst %,'%',$(or $(ROWS),AIMED tiny-json-*-1w)) --out benchmarks
 
 bench-gate: $(VENV)/.dev ## whether the tree is more than 10 % slower than BASE, by default where it left main
 	@$(BIN)/python benchmarks/gate.py $(BASE:%=--base %)

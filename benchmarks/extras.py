@@ -24,6 +24,7 @@ ABOUT = {
     "start_s": "start to the first answer, tiny, one worker: {:.2f} s",
     "memory_1": "resident memory, tiny, one worker: {:.0f} MB",
     "memory_2": "resident memory, tiny, two workers: {:.0f} MB",
+    "shared_2": "the same, pages that processes share counted once: {:.0f} MB",
     "runtime": "resident memory of the interpreter with numpy, onnxruntime and the session: {:.0f} MB",
     "help_ms": "foretell --help: {:.0f} ms",
     "installed": "installed, the core and all that it needs: {:.0f} MB",
@@ -38,7 +39,7 @@ def measure_extras(folder: Path, repeats: int) -> dict[str, float]:
     asker, log = Asker("tiny", "json"), Path(tempfile.gettempdir()) / "bench-extras.log"
     starts = []
     for workers in (1, 2):
-        memory = []
+        memory, shared = [], []
         for _ in range(repeats):
             with running(OURS[0], model, workers, log, asker.answers, grpc=False) as one:
                 if one.problem:
@@ -48,7 +49,8 @@ def measure_extras(folder: Path, repeats: int) -> dict[str, float]:
                     starts.append(one.started_s)
                 asker.measure(one, 32, 0.3)
                 memory.append(one.memory_bytes() / 1e6)
-        found[f"memory_{workers}"] = statistics.median(memory)
+                shared.append(one.shared_once_bytes() / 1e6)
+        found[f"memory_{workers}"], found[f"shared_{workers}"] = statistics.median(memory), statistics.median(shared)
     return {"start_s": statistics.median(starts), **found}
 
 

@@ -1,7 +1,7 @@
 """Foretell beside its limit, and beside its peers: interleaved in one run on one machine, so that ratios count.
 
     python benchmarks/run.py                                  # foretell and the limit, the rows of the aims
-    python benchmarks/run.py --peers --rows '*'               # everything; hours
+    python benchmarks/run.py --peers --rows '*'               # everything; two hours
     python benchmarks/run.py --rows 'tiny-json-*' --seconds 3
 
 A row is MODEL-PROTOCOL-CLIENTSc-WORKERSw. All servers of a row are up at once and take turns, `--repeats` times; peers are
@@ -173,7 +173,7 @@ def about() -> str:
     """The machine, the versions and the command: what a figure means nothing without."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     cores = len(os.sched_getaffinity(0))
-    names = ("foretell", "onnxruntime", "uvicorn", "uvloop", "grpcio", "numpy")
+    names = ("foretell", "onnxruntime", "uvicorn", "uvloop", "grpcio", "numpy", "pysimdjson")
     packages = ", ".join(f"{name} {version(name)}" for name in names if _installed(name))
     for server in PEER_SERVERS:
         sites = sorted(venv_of(server).glob("lib/python*/site-packages"))

@@ -74,7 +74,7 @@ PEER_SERVERS = (
     peer("mosec", "mosec msgspec", "python", "mosec_app.py", "--port", "{port}", path="/inference"),
     peer("Triton (PyTriton)", "nvidia-pytriton", "python", "triton_app.py", doors=ALL_DOORS, python="/usr/bin/python3"),
     peer("KServe", "kserve", "python", "kserve_app.py", doors=ALL_DOORS),
-    peer("MLServer", "mlserver", "python", "mlserver_app.py", doors=("json", "grpc")),
+    peer("MLServer", "mlserver uvloop<0.22", "python", "mlserver_app.py", doors=("json", "grpc")),
     peer("LitServe", "litserve", "python", "litserve_app.py"),
     peer("BentoML", "bentoml", "bentoml", "serve", "bentoml_app:Peer", "--port", "{port}"),
     peer("Ray Serve", "ray[serve]", "python", "ray_app.py"),
@@ -117,6 +117,10 @@ class Running:
     def memory_bytes(self) -> int:
         """Their resident memory. What two of them share counts twice."""
         return sum(int(stat[21]) * PAGE for stat in map(_stat, self.processes()) if len(stat) > 21)
+
+    def shared_once_bytes(self) -> int:
+        """The same with every page counted for each process by its part of it: the PSS of proc(5)."""
+        return sum(map(_proportional_bytes, self.processes()))
 
     def signal(self, number: signal.Signals) -> None:
         for process in self.processes():
@@ -212,6 +216,14 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _proportional_bytes(process: int) -> int:
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
 
 
 def _stat(process: int) -> list[str]:

@@ -1,8 +1,9 @@
 """The record of one request's journey, and the type of whoever looks at it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from foretell.errors import ForetellError
 from foretell.request import Marks
@@ -69,6 +70,15 @@ class Passage:
 
 Observer = Callable[[Passage], None]
 """Shown every finished passage on the loop's thread; never blocks, and its failure is logged, never raised."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An observer that may be shown several passages at once: those that one call of the model answered."""
+
+    def __call__(self, passage: Passage) -> None: ...
+
+    def see_all(self, passages: Sequence[Passage]) -> None: ...
 
 
 def log_fields(marks: Marks, id: str | None = None) -> dict[str, str]:

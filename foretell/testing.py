@@ -71,6 +71,7 @@ class HeldPlace:
     """A place where forwards wait until ``release``: for tests of what happens while a model is busy."""
 
     name = "held"
+    is_apart = True
 
     def __init__(self) -> None:
         self.held: list[tuple[Callable[[], list[Outcome]], Callable[[list[Outcome]], None]]] = []

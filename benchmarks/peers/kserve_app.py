@@ -8,10 +8,12 @@ from session import open_session, port, workers
 class Peer(Model):
     def __init__(self):
         super().__init__("m")
-        self.session = open_session()
+        self.session = None  # opened by the first request: it cannot be sent to the processes of several workers
         self.ready = True
 
     def predict(self, payload, headers=None, **_):
+        if self.session is None:
+            self.session = open_session()
         y = self.session.run(None, {"input": payload.inputs[0].as_numpy()})[0]
         output = InferOutput("output", list(y.shape), "FP32")
         output.set_data_from_numpy(y, binary_data=False)

@@ -72,6 +72,8 @@ def summarize(samples: Samples, warm_up_s: float) -> Figures:
     latencies = np.concatenate([took[kept], lost])
     when = np.concatenate([due[kept], [each for each, _, outcome in failed if outcome == NO_ANSWER]])
     seconds = max(samples.seconds - warm_up_s, 1e-9)
+    early = len(due) + len(samples.failed) - int(kept.sum()) - len(failed)
+    lag = np.array(samples.lag)[early:]  # in the order of sending, which is that of ``due``
     in_time = int(((ends >= warm_up_s) & (ends < samples.seconds)).sum())
     return Figures(
         sent=int(kept.sum()) + len(failed),
@@ -83,7 +85,7 @@ def summarize(samples: Samples, warm_up_s: float) -> Figures:
         mean_s=float(latencies.mean()) if len(latencies) else float("nan"),
         longest_s=float(latencies.max()) if len(latencies) else float("nan"),
         outcomes=dict(Counter(outcome for _, _, outcome in failed)),
-        lag_s=float(np.percentile(np.array(samples.lag), 99)) if len(samples.lag) else 0.0,
+        lag_s=float(np.percentile(lag, 99)) if len(lag) else 0.0,
         cpu=samples.cpu_s / samples.seconds if samples.seconds else 0.0,
         interrupted=samples.interrupted,
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from foretell.cli.flags import Sectioned, flags_of
 from foretell.cli.reading import SOME_ROWS_FAILED, read_settings
@@ -52,6 +53,7 @@ def bench(target: str, model: str | None, **options: Any) -> None:
     loads = [name for name in ("sweep", "rate", "clients", "scenario") if options[name]]
     if len(loads) > 1:
         raise click.UsageError(f"--{loads[0]} and --{loads[1]} exclude each other: give one", click.get_current_context())
+    _refuse_what_a_scenario_fixes(options["scenario"])
     as_json, plot, slo_ms = options.pop("as_json"), options.pop("plot"), options.pop("slo_ms")
     options.pop("sweep")
     read_settings(None, {name: options.pop(name) for name in list(options) if name.startswith("log__")})
@@ -61,3 +63,10 @@ def bench(target: str, model: str | None, **options: Any) -> None:
     trusted = run_and_show(Wanted(where=target, model=model, slo_s=slo_ms / 1e3, **options), plot, as_json=as_json)
     if not trusted:
         raise click.exceptions.Exit(SOME_ROWS_FAILED)
+
+
+def _refuse_what_a_scenario_fixes(scenario: str | None) -> None:
+    context = click.get_current_context()
+    for name in ("arrivals", "rows"):
+        if scenario and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--scenario {scenario} fixes the {name}: leave --{name} out", context)

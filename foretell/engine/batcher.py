@@ -13,6 +13,7 @@ import numpy as np
 
 from foretell.engine.admission import ServiceTime
 from foretell.engine.entrance import Entrance
+from foretell.engine.part import split
 from foretell.engine.queue import Entry, Queue
 from foretell.engine.suspects import Suspects
 from foretell.errors import Broken, Busy, ForetellError, Late, Unavailable
@@ -30,7 +31,12 @@ Outcome = Arrays | ForetellError
 
 
 class Place(Protocol):
-    """Where forwards run: ``run`` calls ``work`` there, and ``done`` with its result on the loop's thread."""
+    """Where forwards run: ``run`` calls ``work`` there, and ``done`` with its result on the loop's thread.
+
+    ``is_apart``: whether that is beside the loop, and ``run`` gives back at once.
+    """
+
+    is_apart: bool
 
     def run(self, work: Callable[[], list[Outcome]], done: Callable[[list[Outcome]], None]) -> None: ...
 
@@ -61,6 +67,8 @@ class Batcher(Entrance):
         self.overdue = False  # whether the call that runs has taken longer than ``execute_timeout_s``
         self.overdue_calls = 0  # how many did
         self.end_call: Callable[[], None] | None = None  # ends the call that runs, where the model can be ended
+        self._is_giving = False  # whether those of a call are being given their outcomes
+        self._behind: list[Callable[[], None]] = []  # what is to be done when all have theirs
         self._running_rows = 0
         self._started = 0.0
         self._queue_timeout_s = settings.queue_timeout_s or ALWAYS
@@ -178,7 +186,7 @@ class Batcher(Entrance):
             return
         now = self.clock()
         late: list[Entry] = []
-        batch = self.queue.take(now, self.most_rows, late, one_shape=self._one_shape)
+        batch = self.queue.take(now, self.service.worth(self.queue.rows), late, one_shape=self._one_shape)
         for entry in late:
             self._settle(entry, self._late_in_queue(entry, now))
         if batch and self.suspects is not None:
@@ -217,7 +225,7 @@ class Batcher(Entrance):
             if len(batch) == 1:
                 return [self._forward(batch[0].rows, rows)]
             joined = {name: np.concatenate([entry.rows[name] for entry in batch]) for name in batch[0].rows}
-            return _split(self._forward(joined, rows), batch)
+            return split(self._forward(joined, rows), [entry.count for entry in batch])
         except ForetellError as error:
             return [error] * len(batch)
         except KeyboardInterrupt:
@@ -260,9 +268,40 @@ class Batcher(Entrance):
             queue.charge(batch, self._running_rows, seconds)
         if self.suspects is not None:
             self._unsuspect(outcomes, self.suspects)
-        if queue.rows and self._due is None:
+        stamps = now, self._started, min(self._running_rows, self.most_rows)
+        try:
+            self._go_on()
+        finally:
+            self._give_all(batch, outcomes, *stamps)
+
+    def _go_on(self) -> None:
+        """Have the next call begin: beside the loop at once, so that it does not wait for the answers of the last."""
+        if not self.queue.rows or self._due is not None:
+            return
+        if self.place.is_apart:
+            self._start()
+        else:
             self._due = asyncio.get_running_loop().call_soon(self._start)
-        started, rows = self._started, min(self._running_rows, self.most_rows)
+
+    def _give_all(self, batch: list[Entry], outcomes: list[Outcome], now: float, started: float, rows: int) -> None:
+        self._is_giving = True
+        try:
+            self._give(batch, outcomes, now, started, rows)
+        finally:
+            self._is_giving = False
+            behind, self._behind = self._behind, []
+            for do in behind:
+                do()
+
+    def afterwards(self, do: Callable[[], None]) -> None:
+        """Do something when all of the call that ends now have their outcomes: at once, if none does."""
+        if self._is_giving:
+            self._behind.append(do)
+        else:
+            do()
+
+    def _give(self, batch: list[Entry], outcomes: list[Outcome], now: float, started: float, rows: int) -> None:
+        """Stamp each entry's passage, and tell who still waits."""
         for entry, outcome in zip(batch, outcomes, strict=True):
             passage = entry.passage
             passage.started = started
@@ -330,24 +369,6 @@ class Batcher(Entrance):
                 entry.fail(outcome)
             else:
                 entry.answer(outcome)
-
-
-def _split(outputs: Arrays, batch: list[Entry]) -> list[Outcome]:
-    """Each entry's own rows of a shared call's outputs."""
-    parts: list[Outcome] = []
-    start = 0
-    if len(outputs) == 1:
-        [(name, array)] = outputs.items()
-        for entry in batch:
-            stop = start + entry.count
-            parts.append({name: array[start:stop]})
-            start = stop
-        return parts
-    for entry in batch:
-        stop = start + entry.count
-        parts.append({name: array[start:stop] for name, array in outputs.items()})
-        start = stop
-    return parts
 
 
 def _late(phase: str, what: str, now: float, since: float) -> Late:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TypeVar
 
 from foretell.backends import Streaming, isolated_parts
 from foretell.engine.batcher import Batcher
@@ -16,7 +17,7 @@ from foretell.engine.stream import stream
 from foretell.engine.suspects import Suspects
 from foretell.engine.warmup import WarmUp, choose_place, warm_up
 from foretell.errors import Broken, Cancelled, ForetellError
-from foretell.passage import Observer, Passage
+from foretell.passage import Counting, Observer, Passage
 from foretell.pipeline import Pipeline
 from foretell.request import NORMAL, URGENT, Request
 from foretell.settings import EngineSettings
@@ -24,6 +25,7 @@ from foretell.tensors import Arrays
 
 log = logging.getLogger("foretell")
 Reply = Callable[[Arrays | None, ForetellError | None], None]
+Seen = TypeVar("Seen")
 After = Callable[[Request, Arrays], None]
 """Shown a request and its answer, once that was given; never blocks, and never raises."""
 
@@ -50,6 +52,9 @@ class Engine:
         self.pipeline = pipeline
         self.settings = settings
         self.observers = tuple(observers)
+        self._counting = tuple(each for each in observers if isinstance(each, Counting))
+        self._others = tuple(each for each in observers if not isinstance(each, Counting))
+        self._given: list[_Journey] = []  # those of the call that is being answered, with their answers
         self.clock = clock
         self.suspects = Suspects() if suspects is None and settings.isolation == "process" else suspects
         self.warm = WarmUp(0.0, None)
@@ -166,10 +171,43 @@ class Engine:
         passage.ended = self.clock()
         passage.error = error
         for observer in self.observers:
-            try:
-                observer(passage)
-            except Exception:
-                log.exception("an observer failed", extra=passage.fields())
+            self._show(observer, passage, passage)
+
+    def _conclude_all(self, passages: Sequence[Passage]) -> None:
+        """``conclude`` of those that one call answered."""
+        self.in_flight -= len(passages)
+        ended = self.clock()
+        for passage in passages:
+            passage.ended = ended
+        for counting in self._counting:
+            self._show(counting.see_all, passages, passages[0])
+        for observer in self._others:
+            for passage in passages:
+                self._show(observer, passage, passage)
+
+    def _show(self, observer: Callable[[Seen], None], seen: Seen, passage: Passage) -> None:
+        try:
+            observer(seen)
+        except Exception:
+            log.exception("an observer failed", extra=passage.fields())
+
+    def give(self, journey: "_Journey") -> None:
+        """Answer a journey that has its outputs; those of one call are concluded together, before the first is answered."""
+        self._given.append(journey)
+        if len(self._given) == 1:
+            self.batcher.afterwards(self._reply_all)
+
+    def _reply_all(self) -> None:
+        given, self._given = self._given, []
+        if len(given) == 1:
+            self.conclude(given[0].passage)
+        else:
+            self._conclude_all([journey.passage for journey in given])
+        for journey in given:
+            journey.reply(journey.outputs, None)
+        if self.after is not None:
+            for journey in given:
+                self.after(journey.request, journey.outputs)
 
     async def halt(self) -> None:
         """Refuse what waits and let what runs end; the pipeline stays open. Harmless when not started."""
@@ -241,7 +279,9 @@ def _told(error: BaseException) -> ForetellError:
 class _Journey(Entry):
     """A request of ``infer_nowait`` on its way through the queue."""
 
-    __slots__ = ("engine", "reply", "request")
+    __slots__ = ("engine", "outputs", "reply", "request")
+
+    outputs: Arrays
 
     def __init__(self, engine: Engine, request: Request, reply: Reply) -> None:
         self.engine = engine
@@ -252,14 +292,11 @@ class _Journey(Entry):
 
     def answer(self, outputs: Arrays) -> None:
         try:
-            outputs = self.engine.pipeline.finish(outputs)
+            self.outputs = self.engine.pipeline.finish(outputs)
         except ForetellError as error:
             self.fail(error)
         else:
-            self.engine.conclude(self.passage)
-            self.reply(outputs, None)
-            if self.engine.after is not None:
-                self.engine.after(self.request, outputs)
+            self.engine.give(self)
 
     def fail(self, error: ForetellError) -> None:
         self.wanted = False

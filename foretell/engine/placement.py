@@ -11,6 +11,7 @@ class Inline:
     """In the event loop: no hop, for forwards that are shorter than a hop is worth."""
 
     name = "inline"
+    is_apart = False
 
     def run(self, work: Callable[[], list[Outcome]], done: Callable[[list[Outcome]], None]) -> None:
         done(work())
@@ -23,6 +24,7 @@ class Threaded:
     """In a thread of its own: runtimes release the GIL, and the loop goes on."""
 
     name = "thread"
+    is_apart = True
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="forward")

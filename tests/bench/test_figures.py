@@ -86,3 +86,9 @@ def test_early_stopping_holds_what_it_promises() -> None:
 def test_early_stopping_of_too_few_queries_is_infinite() -> None:
     assert early_stopping(np.ones(40), 0.90) == math.inf
     assert early_stopping(np.ones(64), 0.90) == 1.0
+
+
+def test_lateness_of_the_generator_during_the_warm_up_does_not_count() -> None:
+    samples = samples_of([0.004] * 1000)
+    samples.lag.extend([0.003] * 200 + [0.0001] * 800)
+    assert summarize(samples, 2.5).limit() == ""

@@ -134,6 +134,13 @@ def test_two_kinds_of_load_exclude_each_other() -> None:
     assert "exclude each other" in run("model.onnx", "--rate", "5", "--clients", "5").stderr
 
 
+@pytest.mark.parametrize("fixed", [("--arrivals", "constant"), ("--rows", "8")])
+def test_what_a_scenario_fixes_cannot_be_chosen(fixed: tuple[str, str]) -> None:
+    result = run("model.onnx", "--scenario", "server", *fixed)
+    assert result.exit_code == 2
+    assert f"leave {fixed[0]} out" in result.stderr
+
+
 @pytest.mark.parametrize("where", ["https://127.0.0.1:1", "ftp://x", "http://", "http://h/path", "http://h:port"])
 def test_a_url_that_cannot_be_measured_is_refused_in_a_sentence(where: str) -> None:
     result = run(where, "m", "--clients", "1")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from foretell.engine.cache import Answers
 from foretell.engine.engine import Engine
 from foretell.engine.queue import Entry
 from foretell.errors import ForetellError
+from foretell.passage import Passage
 from foretell.pipeline import Pipeline
 from foretell.request import LOW, NORMAL, URGENT, Request
 from foretell.settings import EngineSettings
@@ -158,3 +160,32 @@ def test_what_comes_after_an_answer_sees_the_request_and_the_answer_once_it_was_
         assert order == ["reply", (True, [[3, 3]]), "refused"]
 
     asyncio.run(main())
+
+
+def test_those_that_one_call_answered_are_counted_before_the_first_is_answered() -> None:
+    """Whoever sees an answer finds it in the metrics; an observer that fails hides nothing from the others."""
+    clock, place, seen = FakeClock(), HeldPlace(), RecordingObserver()
+    order: list[str] = []
+
+    class Together:
+        def __call__(self, passage: Passage) -> None:
+            order.append("one")
+
+        def see_all(self, passages: Sequence[Passage]) -> None:
+            order.append(f"{len(passages)} together")
+            raise ValueError("a mistake of the observer")
+
+    async def main() -> None:
+        engine = held_engine(clock, place, seen)
+        engine = Engine("m", "1", engine.pipeline, engine.settings, [Together(), seen], clock)
+        engine.batcher = Batcher(engine.pipeline.model.forward, engine.pipeline.model.signature, place, engine.settings, clock)
+        engine.entrance = engine.batcher
+        for _ in range(3):
+            request = Request({"x": np.ones((1, 2), np.float32)}, clock(), clock() + 9)
+            engine.infer_nowait(request, lambda outputs, error: order.append(f"reply after {len(seen.passages)}"))
+        await asyncio.sleep(0)
+        place.release()
+        assert engine.in_flight == 0
+
+    clock.run(main())
+    assert order == ["3 together", *["reply after 3"] * 3]

@@ -166,6 +166,31 @@ def test_phases_add_up_to_the_total_and_outcomes_to_what_came(ended: list[Passag
     assert stats["success"]["count"] + stats["fail"]["count"] == len(ended)
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(TIMES, TIMES, st.integers(1, 9), st.sampled_from([None, None, True, False])), min_size=1, max_size=40),
+    st.tuples(TIMES, TIMES, TIMES),
+    st.sampled_from([1.0, 1e-5]),
+)
+def test_passages_that_one_call_answered_count_together_as_one_by_one(
+    came: list[tuple[float, float, int, bool | None]], after: tuple[float, float, float], scale: float
+) -> None:
+    started, computed, ended = (each * scale for each in sorted(after))
+    call = [
+        Passage("m", "1", "http", first * scale, None, rows, 40, second * scale, started, computed, ended, None, cached)
+        for first, second, rows, cached in came
+    ]
+    together, one_by_one = Metrics(), Metrics()
+    together.see_all(call)
+    for passage in call:
+        one_by_one(passage)
+    ours, theirs = together.look().models["m", "1"], one_by_one.look().models["m", "1"]
+    assert ours.numbers == pytest.approx(theirs.numbers, rel=1e-9, abs=1e-9)
+    assert ours.batches.keys() == theirs.batches.keys()
+    for size, batch in ours.batches.items():
+        assert batch == pytest.approx(theirs.batches[size], rel=1e-9, abs=1e-9)
+
+
 PHASES = ("input_seconds_total", "queue_seconds_sum", "compute_seconds_sum", "output_seconds_total")
 
 

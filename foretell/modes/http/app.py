@@ -36,6 +36,7 @@ T = TypeVar("T")
 ON_LOOP_BYTES = 64 * 2**10  # more than this is parsed and written in a thread, so that nobody else waits for it
 COPIED_ON_LOOP_BYTES = 4 * 2**20  # the same for what is only copied: a thread would cost more
 ALIGNMENT = 16  # bytes: the elements of every datatype can be used at multiples of it
+TIMER_MOVES = 16  # at most so often in the time that a body may stall
 WATCH_AFTER_S = 0.01  # a client that waits longer than this is watched for going away
 
 
@@ -179,7 +180,7 @@ class HttpApp:
             binary = heads.find(BINARY) if heads.odd and isinstance(door, TensorDoor) else None
             check_body(heads, self.most_bytes, json_only=door.json_only and binary is None)
             lead = None if binary is None or heads.encoding else json_bytes(binary)
-            body = await _read_body(partial(_within, call.receive, self.receive_s), self.most_bytes, lead)
+            body = await _read_in_time(call.receive, self.receive_s, self.most_bytes, lead)
             received = time.monotonic()
             if heads.encoding.lower() not in PLAIN:
                 body = await asyncio.to_thread(unpack, bytes(body), heads.encoding, self.most_bytes)
@@ -254,6 +255,30 @@ async def _within(receive: Receive, receive_s: float) -> MutableMapping[str, Any
     try:
         async with asyncio.timeout(receive_s):
             return await receive()
+    except TimeoutError as error:
+        raise stalled(receive_s) from error
+
+
+async def _read_in_time(receive: Receive, receive_s: float, most_bytes: int, lead: int | None) -> bytes | memoryview:
+    """The whole body. Raises Stalled when nothing of it comes for ``receive_s``, or a little longer.
+
+    One timer is moved now and then: one for each part would cost as much as the part.
+    """
+    loop, slack_s = asyncio.get_running_loop(), receive_s / TIMER_MOVES
+    moved = loop.time()
+
+    async def receive_and_note() -> MutableMapping[str, Any]:
+        nonlocal moved
+        message = await receive()
+        now = loop.time()
+        if now - moved > slack_s:
+            moved = now
+            limit.reschedule(now + receive_s + slack_s)
+        return message
+
+    try:
+        async with asyncio.timeout(receive_s + slack_s) as limit:
+            return await _read_body(receive_and_note, most_bytes, lead)
     except TimeoutError as error:
         raise stalled(receive_s) from error
 

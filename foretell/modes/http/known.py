@@ -15,6 +15,7 @@ class KnownHead(NamedTuple):
     url: bytes
     heads: Heads
     keep_alive: bool
+    size: int  # bytes of the whole request
 
 
 class KnownHeads(dict[bytes, KnownHead]):
@@ -32,4 +33,4 @@ class KnownHeads(dict[bytes, KnownHead]):
             return
         if len(self) >= MOST_HEADS:
             self.clear()
-        self[chunk[:end]] = KnownHead(url, heads, keep_alive)
+        self[chunk[:end]] = KnownHead(url, heads, keep_alive, len(chunk))

@@ -23,6 +23,7 @@ from foretell.modes.http.status import Answer, Headers, refusal, unexpected
 from foretell.modes.http.turn import JSON, Flow, Turn
 from foretell.request import Request
 
+OK = b"HTTP/1.1 200 OK\r\n"
 LINGER_S = 1.0  # how long a connection that was hung up on is still read
 
 
@@ -52,7 +53,7 @@ class FastLane(HttpToolsProtocol):
         self.patience.begin()
         self.address = self.client[0] if self.client else ""
         self.probe: Probe | None = None
-        self.stamp: tuple[Headers, bytes] = ([], b"")
+        self.stamp: tuple[Headers, bytes, bytes] = ([], b"", b"")
         self.hung_up = False
         self.offers_upgrade = False
 
@@ -64,7 +65,7 @@ class FastLane(HttpToolsProtocol):
         if self.between:
             end = data.find(b"\r\n\r\n") + 4
             known = self.http.known.get(data[:end])
-            if known is not None and known.heads.length == len(data) - end and self._takes_known(known):
+            if known is not None and known.size == len(data) and self._takes_known(known):
                 self._ask(data[end:])
                 return
             self.chunk = data
@@ -188,9 +189,10 @@ class FastLane(HttpToolsProtocol):
             return False
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        self.url, self.headers = known.url, known.heads.headers
-        self.turn.door = door
-        self._begin(known.heads, keep_alive=known.keep_alive)
+        heads = known.heads
+        self.url, self.headers = known.url, heads.headers
+        self.cycle = turn = self.turn
+        turn.door, turn.heads, turn.keep_alive, turn.response_complete = door, heads, known.keep_alive, False
         return True
 
     def _ask(self, body: bytes) -> None:
@@ -279,6 +281,21 @@ class FastLane(HttpToolsProtocol):
             self.transport.close()
         self._go_on()
 
+    def write_json(self, body: bytes) -> None:
+        """``write`` of the commonest answer."""
+        turn, transport = self.turn, self.transport
+        if turn.heads.marks or not turn.keep_alive:
+            self.write(OK, JSON, body)
+            return
+        turn.response_complete = True
+        if self.hung_up or transport.is_closing():
+            return
+        headers = self.server_state.default_headers
+        if headers is not self.stamp[0]:
+            self._stamped()
+        transport.write(b"%b%d\r\n\r\n%b" % (self.stamp[2], len(body), body))
+        self._go_on()
+
     def tell(self, answer: Answer) -> None:
         """Write an answer, compressed if it is large and the client asked for that: in a thread, as nobody should wait."""
         coding = self.http.coding(self.turn.heads, len(answer.body))
@@ -305,10 +322,11 @@ class FastLane(HttpToolsProtocol):
         self.loop.call_later(LINGER_S, self.transport.close)
 
     def _stamped(self) -> bytes:
-        """uvicorn's own headers (the date), joined anew only when they change."""
+        """uvicorn's own headers (the date), joined anew only when they change, with the head of a good answer."""
         headers = self.server_state.default_headers
         if headers is not self.stamp[0]:
-            self.stamp = (headers, _lines(headers))
+            lines = _lines(headers)
+            self.stamp = (headers, lines, b"%b%b%bcontent-length: " % (OK, lines, JSON))
         return self.stamp[1]
 
     def _go_on(self) -> None:

@@ -16,11 +16,12 @@ from foretell.elements import element_buffer, read_elements
 from foretell.engine.classify import check_classes, classify
 from foretell.engine.engine import Engine
 from foretell.engine.parameters import read_flag, read_parameters
+from foretell.engine.part import Part
 from foretell.errors import Invalid
 from foretell.modes.http.binary import Tensors, header_length
-from foretell.modes.http.flat import read_flat
+from foretell.modes.http.flat import FlatReader
 from foretell.modes.http.framed import FramedRequest
-from foretell.modes.http.numbers import decode_data, encode_base64, encode_data, is_text
+from foretell.modes.http.numbers import decode_data, encode_base64, encode_data, encode_rows, is_text
 from foretell.modes.http.status import Answer, Headers
 from foretell.request import Request
 from foretell.tensors import Array, Arrays, Datatype, TensorSpec, show_shape
@@ -28,6 +29,7 @@ from foretell.tensors import Array, Arrays, Datatype, TensorSpec, show_shape
 Body = TypeVar("Body", bound="InferBody")
 Tensor = TypeVar("Tensor", bound="InferInput")
 JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
+MOST_TOGETHER = 64 * 2**10  # bytes of the outputs of a call that become text in one go
 BINARY_HEADERS: Headers = [(b"content-type", b"application/octet-stream")]
 
 
@@ -97,6 +99,7 @@ class TensorDoor:
         self._rows = engine.pipeline.signature.rows
         self._labels = engine.pipeline.labels
         self._flat = self._inputs[0].name if [spec.dtype for spec in self._inputs] == [Datatype.FP32] else ""
+        self._reader = FlatReader(self._flat)
         self._gives_numbers = all(spec.dtype is not Datatype.BYTES for spec in self._outputs)
         self.reads_in_place = all(spec.dtype is not Datatype.BYTES for spec in self._inputs)  # binary tensors, without a loop
         self._input_names = [spec.name for spec in engine.pipeline.signature.inputs]
@@ -104,7 +107,7 @@ class TensorDoor:
 
     def read(self, body: bytes, content_type: bytes, received: float, total_s: float) -> Request:
         """The request in a body of JSON. Raises Invalid."""
-        flat = read_flat(body, self._flat) if self._flat else None
+        flat = self._reader.read(body) if self._flat else None
         if flat is not None:
             return Request({self._flat: flat[0]}, received, received + total_s, flat[1], "http")
         parsed: InferBody = _decode_body(body)
@@ -135,9 +138,12 @@ class TensorDoor:
 
     def write(self, request: Request, outputs: Arrays) -> bytes:
         """The body of an answer."""
-        tensors = [write_tensor(name, outputs[name]) for name in request.outputs or outputs]
+        if type(outputs) is Part:
+            tensors = [write_part(name, outputs) for name in request.outputs or outputs]
+        else:
+            tensors = [write_tensor(name, outputs[name]) for name in request.outputs or outputs]
         named = b',"id":%b' % orjson.dumps(request.id) if request.id is not None else b""
-        return b'%b%b,"outputs":[%b]}' % (self._head, named, b",".join(tensors))
+        return b'%b%b,"outputs":[%b]}' % (self._head, named, tensors[0] if len(tensors) == 1 else b",".join(tensors))
 
     def _pose(self, request: Request, parsed: InferBody, total_s: float) -> Request:
         """The request with its parameters and its choice of outputs, and of how they come."""
@@ -251,7 +257,26 @@ def write_tensor(name: str, array: Array) -> bytes:
         parameters, data = b',"parameters":{"content_type":"base64"}', encode_base64(array)
     else:
         parameters, data = b"", encode_data(array)
-    return b'%b"shape":%b%b,"data":%b}' % (_tensor_head(name, array.dtype), orjson.dumps(array.shape), parameters, data)
+    return b'%b"shape":%b%b,"data":%b}' % (_tensor_head(name, array.dtype), _shape_text(array.shape), parameters, data)
+
+
+def write_part(name: str, part: Part) -> bytes:
+    """``write_tensor`` for one caller of a shared call: its numbers become text in one go for all of them."""
+    whole = part.whole[name]
+    if name not in part.kept:
+        part.kept[name] = None if whole.nbytes > MOST_TOGETHER else encode_rows(whole), _tensor_head(name, whole.dtype)
+    rows, head = part.kept[name]
+    array = part[name]
+    if rows is None:
+        return write_tensor(name, array)
+    start, count = part.start, len(array)
+    text = rows[start] if count == 1 else b",".join(rows[start : start + count])
+    return b'%b"shape":%b,"data":[%b]}' % (head, _shape_text(array.shape), text)
+
+
+@lru_cache(maxsize=256)
+def _shape_text(shape: tuple[int, ...]) -> bytes:
+    return orjson.dumps(shape)
 
 
 @lru_cache(maxsize=1024)
@@ -262,7 +287,7 @@ def _tensor_head(name: str, dtype: np.dtype[np.generic]) -> bytes:
 def _binary_head(name: str, array: Array, size: int) -> bytes:
     return b'%b"shape":%b,"parameters":{"binary_data_size":%d}}' % (
         _tensor_head(name, array.dtype),
-        orjson.dumps(array.shape),
+        _shape_text(array.shape),
         size,
     )
 

@@ -25,7 +25,7 @@ class Lane(Protocol):
 
     def tell(self, answer: Answer) -> None: ...
 
-    def write(self, status: bytes, headers: bytes, body: bytes) -> None: ...
+    def write_json(self, body: bytes) -> None: ...
 
     def refuse(self, answer: Answer) -> None: ...
 
@@ -62,7 +62,7 @@ class Turn:
                 if len(body) > self.most_plain:
                     self.lane.tell(Answer(200, JSON_HEADERS, body))
                 else:
-                    self.lane.write(b"HTTP/1.1 200 OK\r\n", JSON, body)
+                    self.lane.write_json(body)
                 return
             except Exception as mistake:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's 500
                 error = unexpected(mistake)

@@ -52,6 +52,16 @@ class Metrics:
             counts = self._open(passage.model, passage.version)
         counts.add(passage)
 
+    def see_all(self, passages: Sequence[Passage]) -> None:
+        """Count the passages that one call of a model answered."""
+        first = passages[0]
+        counts = self._models.get((first.model, first.version))
+        if counts is None or first.mode == "shadow":
+            for passage in passages:
+                self(passage)
+        else:
+            counts.add_all(passages)
+
     def counter(self, name: str, text: str, labels: Sequence[str] = ("model", "version")) -> Counter:
         """A new counter, told as ``name`` with ``_total`` behind it. One of a name is made once."""
         counter = Counter(self.region, name, text, labels)

@@ -4,7 +4,7 @@ A model has one vector (``("model", name, version)``), one for each size of batc
 room in a full region is counted all the same, in places of the model's own vector that are kept for it.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from foretell.errors import ForetellError, Kind
@@ -85,6 +85,40 @@ class Counts:
         batch[5] += queue_s
         batch[6] += infer_s
         batch[7] += after_s
+
+    def add_all(self, passages: Sequence[Passage]) -> None:
+        """``add`` of passages that one call answered and that ended together: a number is written once for all as usual."""
+        first = passages[0]
+        started, computed, ended = first.started, first.computed, first.ended
+        usual: list[Passage] = []
+        others: list[Passage] = []
+        for each in passages:
+            in_order = each.received <= each.queued <= each.started == started <= computed <= ended
+            is_usual = in_order and each.cached is None and each.error is None
+            (usual if is_usual else others).append(each)
+        for each in others:
+            self.add(each)
+        if usual:
+            self._add_usual(usual, started, computed, ended)
+
+    def _add_usual(self, passages: Sequence[Passage], started: float, computed: float, ended: float) -> None:
+        """Those of one forward, none of them from a cache."""
+        numbers, count, rows = self.numbers, len(passages), passages[0].batch_rows
+        waits = [started - passage.queued for passage in passages]
+        _count(numbers, TOTAL, [ended - passage.received for passage in passages])
+        _count(numbers, QUEUE, waits)
+        numbers[COMPUTE + bisect_left(SECONDS, computed - started)] += count
+        batch = self.batches.get(rows)
+        if batch is None:
+            batch = self._open_batch(rows)
+        batch[REQUESTS] += count
+        batch[REQUEST_ROWS] += sum([passage.rows for passage in passages])
+        if started != self.last_started:
+            self.last_started = numbers[LAST] = started
+            batch[FORWARDS] += 1.0
+            batch[FORWARD_ROWS] += rows
+        before_s = sum([passage.queued - passage.received for passage in passages])
+        _add(batch, PHASES, (before_s, sum(waits), (computed - started) * count, (ended - computed) * count))
 
     def _add_not_computed(self, passage: Passage) -> None:
         """A request that failed, or whose answer was there already."""
@@ -173,6 +207,19 @@ class Largest(Tally):
         number = self._find(values)
         if number is not None and amount > number[0]:
             number[0] = amount
+
+
+def _count(numbers: Vector, start: int, seconds: list[float]) -> None:
+    """Count in the histogram that begins at ``start``; ``seconds`` are sorted by it."""
+    seconds.sort()
+    place, last = bisect_left(SECONDS, seconds[0]), bisect_left(SECONDS, seconds[-1])
+    counted = 0
+    while place < last:
+        within = bisect_right(seconds, SECONDS[place])
+        numbers[start + place] += within - counted
+        counted = within
+        place += 1
+    numbers[start + last] += len(seconds) - counted
 
 
 def _add(numbers: Vector, start: int, phases: tuple[float, float, float, float]) -> None:

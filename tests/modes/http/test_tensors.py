@@ -8,8 +8,10 @@ import pytest
 
 from foretell.backends.python import PythonModel
 from foretell.codes import CODES
+from foretell.engine.part import split
+from foretell.modes.http.tensors import MOST_TOGETHER, write_part, write_tensor
 from foretell.pipeline import Pipeline
-from foretell.tensors import Datatype, Signature, TensorSpec
+from foretell.tensors import Array, Datatype, Signature, TensorSpec
 from foretell.testing import FakeBackend, InProcess, Response
 
 PATH = "/v2/models/m/infer"
@@ -198,3 +200,27 @@ def test_the_outputs_of_a_batch_are_written_with_their_own_shape() -> None:
         answer = ask(client, {"inputs": [{"name": "x", "shape": [2, 3, 2], "datatype": "INT32", "data": data}]})
     (output,) = answer.json()["outputs"]
     assert (output["shape"], output["data"]) == ([2, 3, 2], list(range(12)))
+
+
+WHOLES: dict[str, Array] = {
+    "one number a row": np.arange(6, dtype=np.float32),
+    "rows": np.arange(12, dtype=np.float32).reshape(6, 2) / 3,
+    "doubles": np.arange(12, dtype=np.float64).reshape(6, 2) / 3,
+    "pictures": np.arange(48, dtype=np.int64).reshape(6, 2, 2, 2),
+    "columns first": np.asfortranarray(np.arange(12, dtype=np.int32).reshape(6, 2)),
+    "nothing in a row": np.zeros((6, 0), np.float32),
+    "NaN": np.array([[1, np.nan], *[[1, 2]] * 5], np.float32),
+    "an infinity": np.array([[1, np.inf], *[[1, 2]] * 5], np.float64),
+    "half floats": np.arange(12, dtype=np.float16).reshape(6, 2),
+    "flags": np.array([[True, False]] * 6),
+    "texts": np.array([[b"],[", b"a"]] * 6, np.object_),
+    "bytes": np.array([[b"\xff", b"a"]] * 6, np.object_),
+    "large": np.zeros((6, MOST_TOGETHER), np.float32),
+}
+
+
+@pytest.mark.parametrize("name", WHOLES)
+@pytest.mark.parametrize("counts", [[1] * 6, [2, 1, 3], [6]])
+def test_the_text_of_a_part_is_that_of_its_rows_alone(name: str, counts: list[int]) -> None:
+    for part in split({"y": WHOLES[name]}, counts):
+        assert write_part("y", part) == write_tensor("y", part["y"])
