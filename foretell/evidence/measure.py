@@ -100,8 +100,8 @@ def measure(
         )
         for i in range(len(subjects))
     ]
-    sizes = [[each.size_bytes] * 2 for each in figures]
-    found = {"latency": times[1], "throughput": times[BATCH_ROWS], "size": sizes}
+    sizes = [[float(each.size_bytes)] * 2 for each in figures]
+    found: dict[str, list[list[float]]] = {"latency": times[1], "throughput": times[BATCH_ROWS], "size": sizes}
     return figures, {aim: [_gain(series[0], each) for each in series] for aim, series in found.items()}
 
 
