@@ -1,6 +1,9 @@
 """What is refused before the long work, by name."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from tests.backends.graphs import build, dynamically_quantized, save, tensor
 from tests.evidence.simple import classifier, npz
 from tests.evidence.test_data import refused
 from tests.optimize.quantize.conftest import Models
+from tests.serving import eventually
 
 
 def command(*arguments: object) -> Result:
@@ -91,7 +95,11 @@ def test_the_command_line_writes_a_model_and_its_report_from_a_folder_of_images(
     folder = tmp_path / "digits"
     folder.mkdir()
     (folder / "model.onnx").write_bytes(model.read_bytes())
-    steps = [{"step": "image.decode", "mode": "L", "height": 8, "width": 8}, {"step": "image.chw"}]
+    steps = [
+        {"step": "image.decode", "mode": "L", "height": 8, "width": 8},
+        {"step": "image.layout"},
+        {"step": "image.normalise", "order": "CHW"},
+    ]
     (folder / "pipeline.toml").write_text(_toml(steps))
     result = command(folder, "-o", tmp_path / "small.onnx", "--data", tmp_path / "scans", "--for", "size", "--budget", "5%")
     assert result.exit_code == 0, result.output
@@ -99,6 +107,19 @@ def test_the_command_line_writes_a_model_and_its_report_from_a_folder_of_images(
     assert told["scores"]["metric"] == "accuracy"
     assert told["scores"]["before"] > 0.8
     assert "Good" in result.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_interrupted_leaves_nothing(number: signal.Signals, models: Models, tmp_path: Path) -> None:
+    model, data = models("digits_mlp")
+    arguments = ["quantize", str(model), "-o", str(tmp_path / "small.onnx"), "--data", str(data), "--for", "size"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "foretell", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    eventually(lambda: any(tmp_path.glob(".small.*/*.onnx")))
+    child.send_signal(number)
+    assert child.wait(timeout=60) != 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def _toml(steps: list[dict[str, object]]) -> str:
