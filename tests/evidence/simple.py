@@ -38,7 +38,8 @@ def labels(of: NDArray[np.float32]) -> NDArray[np.int64]:
     """Right for nine rows of ten."""
     right = (of @ WEIGHTS).argmax(axis=1)
     wrong = np.random.default_rng(3).random(len(of)) < 0.1
-    return np.where(wrong, (right + 1) % CLASSES, right)
+    found: NDArray[np.int64] = np.where(wrong, (right + 1) % CLASSES, right)
+    return found
 
 
 def npz(folder: Path, count: int = 200, name: str = "rows.npz") -> Path:

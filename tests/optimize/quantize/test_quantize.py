@@ -45,7 +45,7 @@ def written(models: Models, name: str, method: Name, target: Path) -> Iterator[t
         yield case, changed
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "transformer"])
 def test_int8_halves_a_model_within_two_hundredths_of_its_metric(name: str, models: Models, tmp_path: Path) -> None:
     evidence = run(models, name, tmp_path / "small.onnx", "int8")
     assert evidence.gains["size"].ratio > (2.4 if name not in ("diabetes", "breast_cancer") else 1.5)
@@ -84,7 +84,7 @@ def test_dynamic_quantization_is_judged_row_by_row_and_says_why(models: Models, 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "int8-dynamic"])
 def test_rows_of_a_batch_do_not_change_each_other(method: Name, models: Models, tmp_path: Path) -> None:
     with written(models, "transformer", method, tmp_path / "small.onnx") as (case, model):
-        rows = case.test.rows["x"][:16] * np.logspace(-2, 1, 16, dtype=np.float32).reshape(-1, 1, 1)
+        rows = case.test.rows["x"][:16].astype(np.float32) * np.logspace(-2, 1, 16, dtype=np.float32).reshape(-1, 1, 1)
         together = model.forward({"x": rows})["y"]
         alone = np.concatenate([model.forward({"x": rows[i : i + 1]})["y"] for i in range(16)])
     assert np.allclose(together, alone, atol=2e-3)
@@ -114,6 +114,7 @@ def test_the_most_sensitive_layers_are_left_out_until_the_budget_holds(models: M
     noises = [layer.name for layer in evidence.verdict.trouble]
     assert left == noises[: len(left)]
     assert evidence.verdict.good
+    assert evidence.gains["size"].ratio > 2.4
     graph = onnx.load(tmp_path / "s.onnx").graph
     stored = {each.name for each in graph.initializer}
     weights = {node.name: node.input[1] in stored for node in graph.node if node.op_type == "MatMul"}

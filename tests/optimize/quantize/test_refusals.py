@@ -95,7 +95,7 @@ def test_the_command_line_writes_a_model_and_its_report_from_a_folder_of_images(
     folder = tmp_path / "digits"
     folder.mkdir()
     (folder / "model.onnx").write_bytes(model.read_bytes())
-    steps = [
+    steps: list[dict[str, object]] = [
         {"step": "image.decode", "mode": "L", "height": 8, "width": 8},
         {"step": "image.layout"},
         {"step": "image.normalise", "order": "CHW"},
@@ -116,7 +116,7 @@ def test_a_command_that_is_interrupted_leaves_nothing(number: signal.Signals, mo
     child = subprocess.Popen(
         [sys.executable, "-m", "foretell", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    eventually(lambda: any(tmp_path.glob(".small.*/*.onnx")))
+    assert eventually(lambda: any(tmp_path.glob(".small.*/*.onnx")), 60)
     child.send_signal(number)
     assert child.wait(timeout=60) != 0
     assert list(tmp_path.iterdir()) == []
