@@ -80,11 +80,15 @@ def test_a_model_whose_rows_disturb_each_other_is_run_row_by_row(tmp_path: Path)
 
 def test_calls_whose_processor_was_taken_away_do_not_count() -> None:
     rounds = [[Call(1.0, 1.0), Call(9.0, 1.0)]] * 8
-    assert undisturbed(rounds) == [1.0] * 8
+    assert undisturbed(rounds, True) == ([1.0] * 8, False)
+
+
+def test_where_it_was_always_taken_away_the_time_of_the_processor_counts_and_that_is_told() -> None:
+    assert undisturbed([[Call(9.0, 2.0)]] * 8, True) == ([2.0] * 8, True)
 
 
 def test_all_calls_count_of_a_model_that_computes_elsewhere() -> None:
-    assert undisturbed([[Call(2.0, 0.1)]] * 8) == [2.0] * 8
+    assert undisturbed([[Call(2.0, 0.1)]] * 8, False) == ([2.0] * 8, False)
 
 
 def test_energy_is_the_sum_of_the_packages_and_begins_anew_at_the_end_of_a_counter(tmp_path: Path) -> None:
