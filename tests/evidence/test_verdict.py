@@ -127,6 +127,10 @@ def test_a_target_that_cannot_be_written_is_refused(kind: str, tmp_path: Path) -
         check_target(model, targets.get(kind, tmp_path / "taken.onnx"))
 
 
+HEARS_CTRL_C = ("env", "--default-signal=INT")
+"""A shell lets its background jobs, and what they start, ignore it."""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     code = (
@@ -135,7 +139,9 @@ def test_an_interrupt_leaves_nothing(number: signal.Signals, tmp_path: Path) -> 
         "    (place / 'half.onnx').write_bytes(b'half')\n    print('at work', flush=True)\n    time.sleep(60)\n"
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "small.onnx")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [*HEARS_CTRL_C, sys.executable, "-c", code, str(tmp_path / "small.onnx")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == b"at work\n"

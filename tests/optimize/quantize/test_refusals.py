@@ -18,6 +18,7 @@ from foretell.optimize.quantize import Quantizing, quantize
 from tests.backends.graphs import build, dynamically_quantized, save, tensor
 from tests.evidence.simple import classifier, npz
 from tests.evidence.test_data import refused
+from tests.evidence.test_verdict import HEARS_CTRL_C
 from tests.optimize.quantize.conftest import Models
 from tests.serving import eventually
 
@@ -114,7 +115,7 @@ def test_a_command_that_is_interrupted_leaves_nothing(number: signal.Signals, mo
     model, data = models("digits_mlp")
     arguments = ["quantize", str(model), "-o", str(tmp_path / "small.onnx"), "--data", str(data), "--for", "size"]
     child = subprocess.Popen(
-        [sys.executable, "-m", "foretell", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*HEARS_CTRL_C, sys.executable, "-m", "foretell", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     assert eventually(lambda: any(tmp_path.glob(".small.*/*.onnx")), 60)
     child.send_signal(number)
