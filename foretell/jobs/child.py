@@ -26,15 +26,13 @@ class ChildWork:
     """Runs ``command`` for each job. ``order`` makes of a job what the process is given, or raises why it cannot be done."""
 
     command: Sequence[str]
-    environ: Mapping[str, str]
     order: Callable[[Job], Mapping[str, Any]]
 
     async def __call__(self, job: Job, notes: Notes) -> Done:
         """Raises Again when the process died without a word: what it had done by then, it finds again."""
         order = self.order(job)
-        process = await asyncio.create_subprocess_exec(
-            *self.command, stdin=-1, stdout=-1, env=dict(self.environ), limit=LONGEST_LINE
-        )
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*self.command, stdin=pipe, stdout=pipe, limit=LONGEST_LINE)
         assert process.stdin is not None
         try:
             process.stdin.write(orjson.dumps(order) + b"\n")

@@ -1,4 +1,4 @@
-"""One kind of work in one process: claims as many jobs as there is room for, does them side by side, and tells how they ended."""
+"""One kind of work in one process: claims jobs, does several side by side, and tells the store how they ended."""
 
 import asyncio
 import logging
@@ -36,11 +36,12 @@ class Why(Enum):
 
 @dataclass(frozen=True)
 class Trade:
-    """``kind`` of jobs, who does one, and how many at a time."""
+    """``kind`` of jobs, who does one, and how many at a time. ``lasting``: one may take so long that no stop waits for it."""
 
     kind: str
     work: Work
     most: int
+    lasting: bool = False
 
 
 class Desk:
@@ -99,10 +100,16 @@ class Desk:
                 self._why[id] = why
                 task.cancel()
 
-    async def stop(self, within_s: float) -> None:
-        """Claim nothing more, let what runs end, and give back what does not end in time."""
+    def drain(self) -> None:
+        """Claim nothing more; what would last is given back at once."""
         self._stopping = True
         self.wake()
+        if self.trade.lasting:
+            self.interrupt(list(self.running), Why.STOPPING)
+
+    async def stop(self, within_s: float) -> None:
+        """Claim nothing more, let what runs end, and give back what does not end in time."""
+        self.drain()
         if self.running:
             await asyncio.wait(self.running.values(), timeout=within_s)
         while self.running:

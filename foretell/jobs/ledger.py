@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from foretell.jobs.job import Job, Outcome
+from foretell.jobs.job import Outcome
 from foretell.jobs.store import JobStore
 
 In = TypeVar("In")

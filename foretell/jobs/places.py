@@ -30,7 +30,7 @@ class Places:
                     raise Setup("wrong_setting", f"jobs.paths holds {part!r}: write a bucket as s3://BUCKET/PREFIX/")
                 prefixes.append(part.rstrip("/") + "/")
             elif not Path(part).is_dir():
-                raise Setup("wrong_setting", f"jobs.paths names {part!r}, which is not a folder: make it first, mkdir -p {part}")
+                raise Setup("wrong_setting", f"jobs.paths names {part!r}, which is no folder: make it, mkdir -p {part}")
             else:
                 folders.append(Path(part).resolve())
         return cls(tuple(folders), tuple(prefixes))

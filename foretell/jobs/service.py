@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from foretell.errors import Busy, Missing, Unavailable
+from foretell.errors import Busy, Invalid, Mismatched, Missing, Unavailable
 from foretell.jobs.desk import Desk, Trade, Why
 from foretell.jobs.job import ENDED, Job, Outcome, State
 from foretell.jobs.ledger import Ledger
@@ -38,7 +38,9 @@ class JobService:
     ``counts``: how many jobs there are in each state, as of a second ago at most. ``announce`` says what follows from an end.
     """
 
-    def __init__(self, ledger: Ledger, worker: str, trades: Sequence[Trade], limits: Limits, announce: Announce = nobody) -> None:
+    def __init__(
+        self, ledger: Ledger, worker: str, trades: Sequence[Trade], limits: Limits, announce: Announce = nobody
+    ) -> None:
         self.ledger = ledger
         self.worker = worker
         self.limits = limits
@@ -47,6 +49,7 @@ class JobService:
         self.counts: Mapping[State, int] = {}
         self._since = 0  # jobs taken in since they were counted
         self._has_room = True
+        self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -57,8 +60,15 @@ class JobService:
         for task in self._tasks:
             task.add_done_callback(_tell_if_broken)
 
+    def drain(self, grace_s: float = 0.0) -> None:
+        """Claim nothing more. What is submitted is still kept, for others or for later."""
+        self._draining = True
+        for desk in self.desks.values():
+            desk.drain()
+
     async def stop(self, within_s: float) -> None:
         """Let the jobs that run end within that time, and give the others back, to be begun again by whoever claims them."""
+        self.drain()
         await asyncio.gather(*(desk.stop(within_s) for desk in self.desks.values()))
         for task in self._tasks:
             task.cancel()
@@ -80,7 +90,11 @@ class JobService:
         self._since += 1
         most, kept_until = self.limits.attempts + 1, now + self.limits.keep_s  # past them the desk, not the store, ends it
         job = replace(job, key_until=kept_until, ttl_s=self.limits.keep_s, most_attempts=max(most, job.most_attempts))
-        kept = await self.ledger.submit(job)
+        try:
+            kept = await self.ledger.submit(job)
+        except Invalid as error:
+            text = "this Idempotency-Key was used before with another request: take a new one for each request"
+            raise Mismatched("other_request", text) from error
         self.desks[job.kind].wake()
         return kept
 
@@ -96,7 +110,7 @@ class JobService:
         until, pause_s = time.monotonic() + within_s, FIRST_LOOK_S
         job = await self.get(id)
         ends = self.desks[job.kind].ends.setdefault(id, asyncio.Event())
-        while job.state not in ENDED and (left_s := until - time.monotonic()) > 0:
+        while job.state not in ENDED and not self._draining and (left_s := until - time.monotonic()) > 0:
             try:
                 async with asyncio.timeout(min(pause_s, left_s)):
                     await ends.wait()

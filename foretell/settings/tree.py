@@ -131,9 +131,7 @@ class JobSettings:
     """Durable work: asynchronous requests, and jobs over files. Without a folder or a database to keep them, it is off."""
 
     state_folder: str = setting("", "Folder that keeps jobs and their results, on a local disk; it is made if it is not there.")
-    database: str = setting(
-        "", "Database that keeps them instead: postgresql://HOST/NAME or redis://HOST/NUMBER.", secret=True
-    )
+    database: str = setting("", "Database that keeps them instead: postgresql://HOST/NAME or redis://HOST/NUMBER.", secret=True)
     keep_s: float = setting(86400.0, "How long the result of a job is kept after its end.", least=1)
     max_stored_bytes: int = setting(
         16 * 2**20, "Largest request, and largest answer, that is kept; larger requests are refused with 413.", least=1024

@@ -62,7 +62,7 @@ def idempotency_key(heads: Heads) -> str | None:
     value = values[0].strip()
     key = value[1:-1] if len(value) > 1 and value[:1] == value[-1:] == b'"' else value
     if len(values) > 1 or not 0 < len(key) <= LONGEST_KEY or not (key.isascii() and key.decode().isprintable()):
-        raise Invalid("wrong_key_header", f"an Idempotency-Key has 1 to {LONGEST_KEY} printable ASCII characters, and comes once")
+        raise Invalid("wrong_key_header", f"an Idempotency-Key has 1 to {LONGEST_KEY} ASCII characters, and comes once")
     return key.decode()
 
 
@@ -96,9 +96,9 @@ class Stored:
     @property
     def fingerprint(self) -> str:
         """What is the same for the same request, and differs for another."""
-        told = [value for name, value in self.headers if name in IDENTITY]
-        hashed = hashlib.sha256(self.body)
-        for part in (self.method.encode(), self.path, *told):
+        told = [b"%b:%b" % header for header in self.headers if header[0] in IDENTITY]
+        hashed = hashlib.sha256()
+        for part in (self.method.encode(), self.path, *told, self.body):
             hashed.update(len(part).to_bytes(8, "big") + part)
         return hashed.hexdigest()
 
