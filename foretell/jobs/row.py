@@ -1,7 +1,6 @@
 """A job as one flat row of plain values, as tables and hashes keep it."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from foretell.jobs.job import Failure, Job, State
 
@@ -42,7 +41,11 @@ def row_of(job: Job) -> dict[str, Any]:
     }
 
 
-def job_of(row: Mapping[str, Any], spec: bytes = b"", result: bytes | None = None) -> Job:
+class Row(Protocol):
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+def job_of(row: Row, spec: bytes = b"", result: bytes | None = None) -> Job:
     """The job that a row tells of."""
     return Job(
         **{name: row[name] for name in PLAIN},

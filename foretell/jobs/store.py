@@ -14,6 +14,9 @@ Clock = Callable[[], float]
 LOG_LINES = 1000
 """The newest lines of a job's log that are kept."""
 
+ABANDONED = "its worker went away in the middle, as often as the job may be tried"
+"""The sentence of ``job_abandoned``."""
+
 STORES = {
     "sqlite": Plugin("foretell.jobs.stores.sqlite:open_sqlite"),
     "postgresql": Plugin("foretell.jobs.stores.postgres:open_postgres", "postgres"),
@@ -30,9 +33,10 @@ class JobStore(Protocol):
     """
 
     def submit(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Keep new jobs, all WAITING. A job whose owner has used its key before is not kept: the answer is that one.
+        """Keep new jobs, all WAITING. The answer is them, but where an owner has used a key before: then it is that job.
 
-        Raises Invalid ``key_reused`` if a key comes again with another fingerprint; then none is kept.
+        To submit a job a second time, by the same id, changes nothing. Raises Invalid ``key_reused`` if a key comes again with
+        another fingerprint; then none is kept.
         """
 
     def claim(self, worker: str, kinds: Collection[str], most: int, lease_s: float) -> Sequence[Job]:
@@ -51,14 +55,15 @@ class JobStore(Protocol):
         """End jobs. Those ids are given whose end was recorded: a worker that lost its lease to another records nothing."""
 
     def put_back(self, id: str, worker: str, due_at: float, error: Failure | None = None) -> Job | None:
-        """Let a job that ``worker`` holds wait again until ``due_at``; the job as it is now, None if it was not held.
+        """Let a job that ``worker`` holds wait again until ``due_at``; None if it was not held, else the job as it is now
+        (like ``list``, without ``spec`` and ``result``).
 
         Without an ``error`` it was given back untouched, and the attempt does not count. With one and no attempt left, or if
         it is to be cancelled, it ends.
         """
 
     def cancel(self, id: str) -> Job | None:
-        """End a waiting job; ask the worker of a running one to end it, at its next renewal. The job as it is now, if any."""
+        """End a waiting job; let the worker of a running one know at its next renewal. The job as it is now, as ``put_back``."""
 
     def get(self, id: str) -> Job | None:
         """The whole job, if there is one."""
