@@ -163,9 +163,8 @@ class Desk:
         return None
 
     async def _put_back(self, job: Job, wait_s: float, error: Failure | None) -> None:
-        outcome = Outcome(job.id, self.worker, State.FAILED, error=error)
         try:
-            await self.ledger.call(self.ledger.store.put_back, job.id, outcome, time.time() + wait_s)
+            await self.ledger.call(self.ledger.store.put_back, job.id, self.worker, time.time() + wait_s, error)
         except Unavailable as unreachable:  # its lease will lapse
             log.warning("a job could not be given back: %s", unreachable)
 
