@@ -139,7 +139,7 @@ class JobPages:
         if job.state not in ENDED:
             raise Conflict("job_unfinished", "the job has not ended: wait for that, or cancel it")
         order = door.orders.again(job)
-        return await self._keep(door, order, None, None)
+        return await self._keep(door, order, idempotency_key(_heads(request)), None)
 
     async def logs(self, request: WebRequest) -> Response:
         door = self._open()
