@@ -106,3 +106,8 @@ class LogLine:
 def new_id() -> str:
     """An id that nobody can guess (64 random bits), and that sorts after those which this machine made before it."""
     return f"{time.time_ns():016x}{secrets.token_hex(8)}"
+
+
+def plain_text(text: str) -> str:
+    """Text that every database takes: without NUL, and without half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -31,13 +31,13 @@ COLUMNS = (*PLAIN, "state", "error_code", "error_message", "cancel_wanted")
 
 
 def row_of(job: Job) -> dict[str, Any]:
-    """Column -> str, int, float, bytes or None; without ``spec`` and ``result``."""
+    """Column -> str, int, float, bool, bytes or None; without ``spec`` and ``result``."""
     return {
         **{name: getattr(job, name) for name in PLAIN},
         "state": job.state.value,
         "error_code": job.error and job.error.code,
         "error_message": job.error and job.error.message,
-        "cancel_wanted": int(job.cancel_wanted),
+        "cancel_wanted": job.cancel_wanted,
     }
 
 

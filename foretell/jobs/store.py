@@ -63,7 +63,7 @@ class JobStore(Protocol):
         """
 
     def cancel(self, id: str) -> Job | None:
-        """End a waiting job; let the worker of a running one know at its next renewal. The job as it is now, as ``put_back``."""
+        """End a waiting job; tell the worker of a running one at its next renewal. The job as it is now, as ``put_back``."""
 
     def get(self, id: str) -> Job | None:
         """The whole job, if there is one."""

@@ -34,13 +34,13 @@ def redis() -> Iterator[str]:
 
 @pytest.fixture
 def fresh_postgres(postgres: str) -> str:
-    """The URL of an empty database."""
+    """The URL of an empty schema of its own."""
     import psycopg
 
     name = f"jobs{next(NUMBERS)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return postgres.replace("/postgres", f"/{name}")
+        connection.execute(f"CREATE SCHEMA {name}".encode())
+    return f"{postgres}?options=-csearch_path%3D{name}"
 
 
 @pytest.fixture

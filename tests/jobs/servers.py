@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -66,7 +67,7 @@ def somebody() -> Unprivileged:
 
 @contextmanager
 def running(command: Sequence[str], port: int, folder: Path, who: Unprivileged) -> Iterator[subprocess.Popen[bytes]]:
-    """A server that answers on its port, until the end."""
+    """A server that answers on its port, until the end; what it holds is thrown away, so it is told to quit at once."""
     with (folder / "out.log").open("wb") as out:
         server = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, **who.options)  # type: ignore[call-overload]
     try:
@@ -74,7 +75,7 @@ def running(command: Sequence[str], port: int, folder: Path, who: Unprivileged) 
             raise RuntimeError((folder / "out.log").read_text(errors="replace"))
         yield server
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGQUIT)
         with suppress(subprocess.TimeoutExpired):
             server.wait(5)
         server.kill()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from foretell.errors import Invalid
-from foretell.jobs.job import PRIORITIES, Failure, Job, LogLine, Outcome, Renewal, State
+from foretell.jobs.job import PRIORITIES, Failure, Job, LogLine, Outcome, Renewal, State, plain_text
 from foretell.jobs.row import COLUMNS, job_of, row_of
 from foretell.jobs.store import ABANDONED, LOG_LINES, Clock
 from foretell.jobs.stores.sqlite.file import refusals
@@ -109,7 +109,7 @@ class SqliteStore:
             return [job_of(row) for row in run(query, {"state": state, "after": after, "most": most})]
 
     def log(self, id: str, line: str) -> None:
-        values = {"id": id, "at": self.clock(), "text": line, "most": LOG_LINES}
+        values = {"id": id, "at": self.clock(), "text": plain_text(line), "most": LOG_LINES}
         self._write(lambda run: _log(run, values), durable=False)
 
     def read_log(self, id: str) -> Sequence[LogLine]:
@@ -214,7 +214,7 @@ def _values(outcome: Outcome) -> dict[str, Any]:
         "worker": outcome.worker,
         "state": outcome.state,
         "code": error and error.code,
-        "message": error and error.message,
+        "message": error and plain_text(error.message),
     }
 
 
