@@ -21,7 +21,8 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 class FilesOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """``map``: input -> column. ``batch_rows``: rows of a mini-batch. ``max_errors``: more bad rows end the job.
 
-    ``retries``: how often a row that fails for a passing reason is tried again. ``concurrency``: mini-batches side by side.
+    ``retries``: tries after the first for what may pass. ``concurrency``: how much is answered side by side. The rest is as
+    `foretell predict` has it.
     """
 
     model: Name
@@ -31,8 +32,13 @@ class FilesOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     map: dict[str, str] = msgspec.field(default_factory=dict)
     batch_rows: Count | None = None
     max_errors: Share | None = None
-    retries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    retries: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    keep: list[str] = msgspec.field(default_factory=list)
+    where: Annotated[str, msgspec.Meta(max_length=10_000)] = ""
+    limit: Count | None = None
+    sample: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    restart: bool = False
     priority: Annotated[int, msgspec.Meta(ge=1, le=3)] = LOW
 
     @classmethod

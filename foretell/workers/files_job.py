@@ -10,8 +10,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -22,7 +23,13 @@ from foretell.pipeline import Pipeline
 from foretell.repository import Repository, open_pipeline
 from foretell.settings import LogSettings, PredictSettings
 
+if TYPE_CHECKING:
+    from foretell.modes.files.progress import Progress
+
 NICE = 19
+SETTINGS = {"batch_rows": "batch_rows", "max_errors": "max_errors", "retries": "retries", "concurrency": "workers"}
+OPTIONS = {name: name for name in ("map", "keep", "where", "limit", "sample", "restart")}
+"""Name in an order -> name in the settings or options of a run."""
 TELL_EVERY_S = 0.5
 _KILL_WHEN_PARENT_ENDS = 1  # PR_SET_PDEATHSIG, https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 
@@ -91,22 +98,22 @@ def say(told: dict[str, Any]) -> None:
 
 def answer(told: dict[str, Any]) -> dict[str, Any]:
     """The report of a job."""
-    from foretell.modes.files import predict
+    from foretell.modes.files import Options, predict
 
     order = told["order"]
     places = Places(tuple(map(Path, told["places"]["folders"])), tuple(told["places"]["prefixes"]))
     source, target = places.check(order["input"]), places.check(order["output"])
     places.check_links(source)
     pipeline = open_model(told, order["model"], order["version"])
-    settings = PredictSettings(**{**told["predict"], **_asked(order)})
-    report = predict(pipeline, Path(source), Path(target), settings, map=order.get("map", {}))
-    return {"rows": report.rows, "failed": report.failed, "seconds": report.seconds, "code": 3 if report.failed else 0}
+    settings = PredictSettings(**{**told["predict"], "workers": 1, **_named(order, SETTINGS)})
+    options = Options(**_named(order, OPTIONS), progress=Teller(), models={"": f"{order['model']} {order['version']}"})
+    report = predict(pipeline, source, target, settings, options)
+    return {**report.facts(), "code": 3 if report.failed else 0}
 
 
-def _asked(order: dict[str, Any]) -> dict[str, Any]:
-    """The settings that an order names."""
-    asked = {"batch_rows": order.get("batch_rows"), "workers": order.get("concurrency", 1)}
-    return {name: value for name, value in asked.items() if value is not None}
+def _named(order: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """What an order says, by the names that it has elsewhere."""
+    return {names[name]: value for name, value in order.items() if name in names and value is not None}
 
 
 def open_model(told: dict[str, Any], name: str, version: str) -> Pipeline:
@@ -119,20 +126,18 @@ def open_model(told: dict[str, Any], name: str, version: str) -> Pipeline:
 
 
 class Teller:
-    """Tells the server how far a job is, twice a second at most. ``done``: the share of the input, None if it is unknown."""
+    """Tells the server how far a job is, twice a second at most."""
 
     def __init__(self) -> None:
-        self.began = self.told = time.monotonic()
+        self.told = 0.0
 
-    def show(self, rows: int, failed: int, done: float | None) -> None:
-        now = time.monotonic()
-        if now - self.told < TELL_EVERY_S:
+    def __call__(self, now: "Progress") -> None:
+        if time.monotonic() - self.told < TELL_EVERY_S:
             return
-        self.told = now
-        seconds = now - self.began
-        eta_s = None if not done else round(seconds * (1 - done) / done, 1)
-        rate = round((rows + failed) / seconds, 1)
-        told = {"rows": rows, "failed": failed, "done": done, "rows_per_s": rate, "eta_s": eta_s}
+        self.told = time.monotonic()
+        rate = (now.rows + now.failed) / now.seconds if now.seconds else 0.0
+        eta_s = None if now.left_s is None else round(now.left_s, 1)
+        told = {"rows": now.rows, "failed": now.failed, "done": now.done, "rows_per_s": round(rate, 1), "eta_s": eta_s}
         say({"progress": told})
 
 

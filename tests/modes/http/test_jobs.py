@@ -57,7 +57,12 @@ def accepted(reply: Reply) -> str:
 
 
 def result(served: Served, path: str, *headers: str) -> Reply:
-    return get(served, path + "/result", "prefer: wait=20", *headers)
+    """The result, once there is one."""
+    for _ in range(10):
+        reply = get(served, path + "/result", "prefer: wait=9", *headers)
+        if reply.status != 202:
+            break
+    return reply
 
 
 def later(request: bytes, *headers: str) -> bytes:
