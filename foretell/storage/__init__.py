@@ -14,6 +14,7 @@ __all__ = [
     "Place",
     "check_inside",
     "create",
+    "files_of",
     "find_place",
     "is_url",
     "make_folder",
@@ -40,6 +41,13 @@ def find_place(text: str | Path | ObjectPath) -> Place:
 def walk(folder: Place) -> Iterator[Place]:
     """Every file under a folder, sorted; hidden (``.``) and private (``_``) names are passed over. Raises OSError, Unavailable."""
     return objects.walk(folder) if isinstance(folder, ObjectPath) else local.walk(folder)
+
+
+def files_of(folder: Place) -> list[Place]:
+    """The files right in a folder, hidden ones too; none if there is no such folder. Raises OSError, Unavailable."""
+    if isinstance(folder, ObjectPath):
+        return [file for file in objects.walk(folder, hidden=True) if file.parent == folder]
+    return [file for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
 
 
 def size_of(file: Place) -> int:

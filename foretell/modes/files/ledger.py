@@ -16,7 +16,7 @@ import msgspec
 
 from foretell.errors import Setup
 from foretell.modes.files.shard import Done, from_json, to_json
-from foretell.storage import ObjectPath, Place, create, make_folder, walk
+from foretell.storage import Place, create, files_of, make_folder
 
 PLAN = "plan.json"
 LOCK = "lock"
@@ -38,10 +38,8 @@ class Ledger:
             make_folder(self.folder)
             self._lock()
             found = self._read_key()
-            if found is not None and (restart or found.get("finished")):
-                self.clear()
-                found = None
-            if found is None:
+            if found is None or restart:
+                self.clear()  # what a run left behind that was over, or is not wanted
                 self._write(PLAN, msgspec.json.encode(self.key))
             elif (reason := difference(found, self.key)) is not None:
                 cure = "run it as it was begun, or begin anew with --restart"
@@ -58,7 +56,8 @@ class Ledger:
 
     def clear(self) -> None:
         """Forget all that has been done."""
-        for file in _files(self.folder):
+        (self.folder / PLAN).unlink(missing_ok=True)  # first, so that records whose parts are gone are never believed
+        for file in files_of(self.folder):
             if file.name != LOCK:
                 file.unlink(missing_ok=True)
         self.done = {}
@@ -70,8 +69,7 @@ class Ledger:
         self._stack.close()
 
     def remove(self) -> None:
-        """The run is over: its folder goes, its first file first, so that half of it is never taken for a run."""
-        (self.folder / PLAN).unlink(missing_ok=True)
+        """The run is over: its folder goes."""
         self.clear()
         self.close()
 
@@ -90,16 +88,16 @@ class Ledger:
         if not file.is_file():
             return None
         try:
-            found: dict[str, Any] = msgspec.json.decode(file.open("rb").read(), type=dict[str, Any])
+            found: dict[str, Any] = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
         except msgspec.MsgspecError:
             return None
         return found
 
     def _read_records(self) -> dict[int, Done]:
         records = {}
-        for file in _files(self.folder):
+        for file in files_of(self.folder):
             if RECORD.fullmatch(file.name):
-                done = from_json(file.open("rb").read(), Done)
+                done = from_json(file.read_bytes(), Done)
                 records[done.index] = done
             elif file.name.endswith(".part"):
                 file.unlink(missing_ok=True)
@@ -127,14 +125,3 @@ def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | Non
 def _shorten(value: object) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _files(folder: Place) -> Iterator[Place]:
-    if isinstance(folder, ObjectPath):
-        from foretell.storage.objects import walk as walk_objects
-
-        return walk_objects(folder, hidden=True)
-    return iter([file for file in folder.iterdir() if file.is_file()]) if folder.is_dir() else iter(())
-
-
-__all__ = ["Ledger", "difference", "record", "walk"]

@@ -18,6 +18,7 @@ from foretell.modes.files.columns import Binding, bind
 from foretell.modes.files.nested import even, fill, nested
 from foretell.modes.files.rows import STANDARD, Answers, BadRow, Chunk, Numbers, Rows, Sheet, Source, leading_columns
 from foretell.modes.files.selection import kept_columns, selection_of
+from foretell.plugins import needs_extra
 from foretell.tensors import Array, Datatype, TensorSpec
 
 BLOCK_BYTES = 2**20
@@ -67,6 +68,7 @@ class NdjsonReader:
         self.selection = selection_of(source)
         self.row = msgspec.json.Decoder(_row_type(bindings, keys))
         self.raw = RawColumns(self.kept)
+        self.selection.columns(list(keys))
 
     def chunks(self) -> Iterator[Chunk]:
         first = self.source.first_row
@@ -91,7 +93,7 @@ class NdjsonReader:
 
     def _choose(self, chunk: Chunk) -> tuple[Chunk, int]:
         """The wanted rows of a chunk, and how many it has besides."""
-        wanted = self.selection.mask(chunk.numbers, lambda name: RawColumns([name]).arrow(chunk.raw))
+        wanted = self.selection.mask(chunk.numbers, lambda name: RawColumns([name]).values(chunk.raw, name))
         if wanted is None:
             return chunk, 0
         lines = [line for line, is_wanted in zip(chunk.raw, wanted, strict=True) if is_wanted]
@@ -132,6 +134,25 @@ class RawColumns:
         for at, name in enumerate(self.names):
             columns[name][:] = [bytes(getattr(row, f"k{at}")) for row in rows]
         return columns
+
+
+    def values(self, lines: Sequence[bytes], name: str) -> Any:
+        """One column as an Arrow array of numbers, truth values or texts; empty where a line has none, or is no object."""
+        with needs_extra("--where", "files"):
+            import pyarrow as pa
+        found: list[Any] = []
+        for line in lines:
+            try:
+                value = msgspec.json.decode(self.row.decode(line).k0)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                value = None
+            found.append(value if isinstance(value, str | bool | int | float) else None)
+        kinds = {type(value) for value in found if value is not None}
+        if kinds <= {int, float}:
+            return pa.array([None if value is None else float(value) for value in found], pa.float64())
+        if kinds == {bool}:
+            return pa.array(found, pa.bool_())
+        return pa.array([None if value is None else str(value) for value in found], pa.string())
 
 
 class NdjsonWriter:

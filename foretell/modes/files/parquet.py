@@ -18,7 +18,7 @@ from foretell.modes.files.rows import Answers, Chunk, Rows, Sheet, Source, leadi
 from foretell.modes.files.selection import kept_columns, selection_of
 from foretell.storage import Place
 
-BUFFER_BYTES = 2**20
+BUFFER_BYTES = 2**18
 """Held for each column; without it, and with Arrow's own read-ahead, memory grows with the file."""
 GROUP_ROWS = 2**17
 GROUP_BYTES = 64 * 2**20

@@ -29,7 +29,16 @@ class Selection:
 
     def columns(self, known: Sequence[str]) -> list[str]:
         """The columns that are looked at."""
-        return []
+        if not self.choice.where:
+            return []
+        from foretell.modes.files.where import columns_of, parse
+
+        names = columns_of(parse(self.choice.where))
+        for name in names:
+            if name not in known:
+                hint = did_you_mean(name, list(known))
+                raise Setup("wrong_filter", f"--where {self.choice.where!r}: the rows have no column {name!r}{hint}")
+        return names
 
     def refuse(self, name: str) -> Any:
         """What stands for the columns of rows that have none. Raises Setup."""
@@ -42,6 +51,11 @@ class Selection:
         wanted = np.ones(len(numbers), dtype=np.bool_)
         if self.choice.sample < 1:
             wanted &= draw(numbers, self.choice.sample, self.choice.seed, self.file)
+        if self.choice.where:
+            from foretell.modes.files.where import evaluate, parse
+
+            passed = evaluate(parse(self.choice.where), column).fill_null(False)
+            wanted &= passed.to_numpy(zero_copy_only=False)
         return wanted
 
 
