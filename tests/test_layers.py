@@ -47,6 +47,7 @@ ROOMS = (
         "cli",
         "client",
         "ask",
+        "jobs_shown",
         "testing",
         "display",
         "demo",
@@ -72,6 +73,7 @@ CATCH_ALL = {
     "modes/http/app.py": 1,  # the mode's outermost loop
     "modes/http/lane.py": 1,  # the same, for callers with and without a batch
     "modes/http/turn.py": 1,
+    "jobs/desk.py": 1,  # the outermost loop of a job
     "cli/group.py": 1,  # the outermost loop of the command line
     "workers/worker.py": 1,  # the outermost loop of a worker process
 }

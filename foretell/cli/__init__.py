@@ -8,11 +8,12 @@ from foretell.cli.convert import convert
 from foretell.cli.demo import demo
 from foretell.cli.group import Verbs
 from foretell.cli.inspect import inspect
+from foretell.cli.jobs import jobs
 from foretell.cli.predict import predict
 from foretell.cli.serve import serve
 from foretell.sockets import open_standard_streams
 
-VERBS = (serve, predict, inspect, ask, bench, convert, demo)
+VERBS = (serve, predict, inspect, ask, jobs, bench, convert, demo)
 """In the order of the help."""
 
 
@@ -31,6 +32,7 @@ def cli() -> None:
       foretell predict model.onnx rows.csv -o answers.csv
       foretell inspect model.onnx
       foretell ask http://127.0.0.1:8000 model rows.json
+      foretell jobs list http://127.0.0.1:8000
       foretell bench model.onnx
       foretell convert model.json -o model.onnx
       foretell demo

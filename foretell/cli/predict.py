@@ -35,10 +35,12 @@ def predict(model: str, source: Path, target: Path, pairs: tuple[str, ...], conf
     settings, _ = read_settings(config, flags)
     columns = read_pairs(pairs)
     from foretell.display import show_report
+    from foretell.modes.files import Options
     from foretell.modes.files import predict as answer_file
     from foretell.repository import open_pipeline
 
-    report = answer_file(open_pipeline(model), source, target, settings.predict, map=columns, progress=True)
+    options = Options(map=columns, bar=True, models={"": model})
+    report = answer_file(open_pipeline(model), source, target, settings.predict, options)
     show_report(report)
     if report.failed:
         raise click.exceptions.Exit(SOME_ROWS_FAILED)

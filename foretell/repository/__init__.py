@@ -103,6 +103,11 @@ def open_pipeline(path: str | Path | ModelSource, *, model_options: ModelOptions
         raise Setup(error.code, f"{source.folder / FILE_NAME}: {error.message}", **error.details) from error
 
 
+def find_model(path: str | Path) -> ModelSource:
+    """The only model at a path, of several versions the newest; nothing is loaded. Raises Setup."""
+    return _only(path)
+
+
 def incomplete(found: Found) -> Setup:
     """The refusal of a model none of whose versions is complete."""
     return Setup("incomplete", f"{found.folder} has no version that is whole: {'; '.join(found.passed_over.values())}")
