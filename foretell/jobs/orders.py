@@ -21,6 +21,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 class FilesOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """``map``: input -> column. ``batch_rows``: rows of a mini-batch. ``max_errors``: more bad rows end the job.
 
+    ``only``: a file of errors, whose rows alone are answered; ``attempt``: how often that has been done.
     ``retries``: tries after the first for what may pass. ``concurrency``: how much is answered side by side. The rest is as
     `foretell predict` has it.
     """
@@ -39,6 +40,8 @@ class FilesOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     limit: Count | None = None
     sample: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     restart: bool = False
+    only: str = ""
+    attempt: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     priority: Annotated[int, msgspec.Meta(ge=1, le=3)] = LOW
 
     @classmethod
@@ -80,20 +83,30 @@ class Orders:
             version=self.find(order.model, order.version),
             input=self.places.check(order.input),
             output=self.places.check(order.output),
+            only=self.places.check(order.only) if order.only else "",
         )
         return pack({"order": msgspec.to_builtins(checked), "webhook": webhook})
 
     def told(self, job: Job) -> Mapping[str, Any]:
-        """What the process of a job is told."""
-        order = self.shown(job)
+        """What the process of a job is told. One that has begun is taken up again, even if it was to begin anew."""
+        order = {**self.shown(job), **({"restart": False} if job.progress else {})}
         self.places.check(order["input"])
         self.places.check(order["output"])
         places = {"folders": [str(each) for each in self.places.folders], "prefixes": list(self.places.prefixes)}
         return {**self.known, "job": job.id, "order": order, "places": places}
 
     def again(self, job: Job) -> FilesOrder:
-        """An order over the rows that failed in a job. Raises Conflict ``no_failed_rows``."""
-        raise Conflict("no_failed_rows", "the job has no failed rows")
+        """An order over the rows that failed in a job: their answers go beside its own. Raises Conflict ``no_failed_rows``."""
+        report = unpack(job.result)[0] if job.result else {}
+        if not report.get("failed") or not report.get("errors"):
+            raise Conflict("no_failed_rows", "no row of this job failed")
+        order = FilesOrder.read(self.shown(job))
+        folder, slash, name = order.output.rpartition("/")
+        stem, dot, suffix = name.rpartition(".")
+        number = order.attempt + 1
+        stem = stem.removesuffix(f".retry{order.attempt}")
+        output = f"{folder}{slash}{stem}.retry{number}{dot}{suffix}"
+        return msgspec.structs.replace(order, output=output, only=report["errors"], attempt=number, restart=True)
 
     def shown(self, job: Job) -> dict[str, Any]:
         return FilesOrder.shown(job.spec)

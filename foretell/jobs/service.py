@@ -49,7 +49,7 @@ class JobService:
         self.counts: Mapping[State, int] = {}
         self._since = 0  # jobs taken in since they were counted
         self._has_room = True
-        self._draining = False
+        self._draining = self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -68,6 +68,9 @@ class JobService:
 
     async def stop(self, within_s: float) -> None:
         """Let the jobs that run end within that time, and give the others back, to be begun again by whoever claims them."""
+        if self._stopped:
+            return
+        self._stopped = True
         self.drain()
         await asyncio.gather(*(desk.stop(within_s) for desk in self.desks.values()))
         for task in self._tasks:

@@ -52,7 +52,10 @@ class JobStore(Protocol):
         """Note how far a job is, in small JSON. False if ``worker`` does not hold it any more."""
 
     def finish(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
-        """End jobs. Those ids are given whose end was recorded: a worker that lost its lease to another records nothing."""
+        """End jobs. Those ids are given whose end was recorded: a worker that lost its lease to another records nothing.
+
+        A power cut (nothing less) may undo it just after this returns: then the job is done once more.
+        """
 
     def put_back(self, id: str, worker: str, due_at: float, error: Failure | None = None) -> Job | None:
         """Let a job that ``worker`` holds wait again until ``due_at``; None if it was not held, else the job as it is now

@@ -19,8 +19,9 @@ import orjson
 from foretell.errors import ForetellError, Missing
 from foretell.jobs.places import Places
 from foretell.observe.logs import configure
-from foretell.pipeline import Pipeline
 from foretell.repository import Repository, open_pipeline
+from foretell.repository.fingerprint import fingerprint
+from foretell.repository.model_folder import ModelSource
 from foretell.settings import LogSettings, PredictSettings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 NICE = 19
 SETTINGS = {"batch_rows": "batch_rows", "max_errors": "max_errors", "retries": "retries", "concurrency": "workers"}
-OPTIONS = {name: name for name in ("map", "keep", "where", "limit", "sample", "restart")}
+OPTIONS = {name: name for name in ("map", "keep", "where", "limit", "sample", "only", "restart")}
 """Name in an order -> name in the settings or options of a run."""
 TELL_EVERY_S = 0.5
 _KILL_WHEN_PARENT_ENDS = 1  # PR_SET_PDEATHSIG, https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
@@ -103,11 +104,14 @@ def answer(told: dict[str, Any]) -> dict[str, Any]:
     order = told["order"]
     places = Places(tuple(map(Path, told["places"]["folders"])), tuple(told["places"]["prefixes"]))
     source, target = places.check(order["input"]), places.check(order["output"])
+    order["only"] = order.get("only") and places.check(order["only"])
     places.check_links(source)
-    pipeline = open_model(told, order["model"], order["version"])
+    model = find_model(told, order["model"], order["version"])
     settings = PredictSettings(**{**told["predict"], "workers": 1, **_named(order, SETTINGS)})
-    options = Options(**_named(order, OPTIONS), progress=Teller(), models={"": f"{order['model']} {order['version']}"})
-    report = predict(pipeline, source, target, settings, options)
+    options = Options(
+        **_named(order, OPTIONS), progress=Teller(), models={"": model.path}, fingerprints={"": fingerprint(model)}
+    )
+    report = predict(open_pipeline(model), source, target, settings, options)
     return {**report.facts(), "code": 3 if report.failed else 0}
 
 
@@ -116,12 +120,12 @@ def _named(order: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {names[name]: value for name, value in order.items() if name in names and value is not None}
 
 
-def open_model(told: dict[str, Any], name: str, version: str) -> Pipeline:
+def find_model(told: dict[str, Any], name: str, version: str) -> ModelSource:
     """The very version that the job was accepted for. Raises Missing when it is no longer on the disk."""
     found = Repository(told["paths"], told["name"]).find(name, only=[version])
     for source in found.sources if found else ():
         if source.version == version:
-            return open_pipeline(source)
+            return source
     raise Missing("unknown_version", f"version {version} of model {name!r} is no longer there: submit the job for one that is")
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
+
 from tests.modes.http.test_jobs import ADMIN, KEY, LATER, accepted, get, result
 from tests.serving import MODELS, Served, command_of, double, eventually, post, serving, sleep
 
@@ -72,7 +73,7 @@ def test_a_worker_that_is_killed_loses_no_request(tmp_path: Path) -> None:
 
 def test_a_server_that_is_killed_and_started_again_loses_no_request(tmp_path: Path) -> None:
     with keeping(tmp_path) as served:
-        paths = [accepted(served.ask(sleep(0.2, LATER))) for _ in range(40)]
+        paths = [accepted(served.ask(sleep(0.1, LATER))) for _ in range(20)]
         for pid in (served.process.pid, *served.workers):
             os.kill(pid, signal.SIGKILL)
     with keeping(tmp_path) as served:
@@ -82,7 +83,7 @@ def test_a_server_that_is_killed_and_started_again_loses_no_request(tmp_path: Pa
 def test_a_server_that_is_stopped_gives_back_what_it_cannot_end(tmp_path: Path) -> None:
     with keeping(tmp_path, "--timeouts-shutdown-s", "0.5", names=("rows", "slow")) as served:
         quick = [accepted(served.ask(sleep(0.1, LATER))) for _ in range(4)]
-        long = accepted(served.ask(sleep(5, LATER)))
+        long = accepted(served.ask(sleep(2, LATER)))
         job, _ = submit_rows(served, tmp_path)
         assert eventually(lambda: files_processes(served) and "running" in states(served, [long]), 20)
         (child,) = files_processes(served)

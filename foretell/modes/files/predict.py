@@ -80,7 +80,7 @@ def make_work(pipeline: Pipeline, form: str, settings: PredictSettings, options:
         format=form,
         map=dict(options.map),
         keep=tuple(options.keep),
-        choice=Choice(options.where, options.sample, options.seed),
+        choice=Choice(options.where, options.sample, options.seed, options.only),
         ids=ids,
         chunk_rows=chunk_rows(pipeline, settings.batch_rows),
         most_errors=settings.max_errors,

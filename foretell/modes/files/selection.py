@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretell.errors import Setup
+from foretell.modes.files.failed import failed_rows
 from foretell.modes.files.rows import Numbers, Source
 from foretell.modes.files.shard import Choice
 from foretell.plugins import did_you_mean
@@ -25,7 +26,7 @@ class Selection:
 
     @property
     def is_all(self) -> bool:
-        return not self.choice.where and self.choice.sample >= 1
+        return not (self.choice.where or self.choice.only) and self.choice.sample >= 1
 
     def columns(self, known: Sequence[str]) -> list[str]:
         """The columns that are looked at."""
@@ -51,6 +52,8 @@ class Selection:
         wanted = np.ones(len(numbers), dtype=np.bool_)
         if self.choice.sample < 1:
             wanted &= draw(numbers, self.choice.sample, self.choice.seed, self.file)
+        if self.choice.only:
+            wanted &= np.isin(numbers, failed_rows(self.choice.only, self.file))
         if self.choice.where:
             from foretell.modes.files.where import evaluate, parse
 

@@ -11,11 +11,15 @@ Word = TypeVar("Word")
 
 @dataclass(frozen=True)
 class Choice:
-    """Which rows are answered at all: those that pass ``where``, and of all rows the share ``sample``, chosen by ``seed``."""
+    """Which rows are answered at all: those that pass ``where``, and of all rows the share ``sample``, chosen by ``seed``.
+
+    ``only`` names a file of errors of another run over the same input: the rows that it tells of, and no others.
+    """
 
     where: str = ""
     sample: float = 1.0
     seed: int = 0
+    only: str = ""
 
 
 @dataclass(frozen=True)

@@ -415,6 +415,22 @@ def test_no_way_leads_out_of_the_listed_folders(served: Served, folder: Path, wa
     assert submit(served, folder, input=way.format(folder / "data")).code == "place_not_listed"
 
 
+def test_the_rows_that_failed_are_answered_once_more_by_a_job_of_their_own(served: Served, folder: Path) -> None:
+    rows = folder / "data" / "some-bad.ndjson"
+    rows.write_text('{"x":[1,2]}\n{"x":[-666,0]}\n{"x":"bad"}\n{"x":[3,4]}\n')
+    job = submit(served, folder, input=str(rows)).json()
+    report = result(served, "/jobs/" + job["id"], ADMIN).json()
+    assert (report["rows"], report["failed"], report["code"]) == (2, 2, 3)
+    rows.write_text('{"x":[1,2]}\n{"x":[5,6]}\n{"x":"bad"}\n{"x":[3,4]}\n')
+    again = served.ask(post(f"/jobs/{job['id']}/retry", b"", ADMIN))
+    assert again.status == 202
+    output = Path(again.json()["order"]["output"])
+    assert output.name == Path(job["order"]["output"]).stem + ".retry1.ndjson"
+    report = result(served, "/jobs/" + again.json()["id"], ADMIN).json()
+    assert (report["rows"], report["failed"]) == (1, 1)
+    assert [orjson.loads(line) for line in output.read_bytes().splitlines()] == [{"row": 1, "y": [11, 13], "sum": 11}]
+
+
 def test_a_key_makes_a_job_over_files_once(served: Served, folder: Path) -> None:
     output = str(folder / "data" / "once.ndjson")
     ids = {submit(served, folder, "idempotency-key: f1", output=output).json()["id"] for _ in range(3)}
