@@ -105,6 +105,9 @@ def make_work(pipeline: Pipeline, form: str, settings: PredictSettings, options:
         choice=Choice(options.where, options.sample, options.seed),
         ids=ids,
         chunk_rows=chunk_rows(pipeline, settings.batch_rows),
+        sample_rate_hz=settings.sample_rate_hz,
+        row_timeout_s=settings.row_timeout_s,
+        retries=settings.retries,
         most_errors=settings.max_errors,
     )
 
