@@ -18,7 +18,7 @@ output = "/data/out/{path}.parquet"
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,7 +29,8 @@ import msgspec
 from foretell.errors import ForetellError, Setup
 from foretell.jobs.cron import Cron
 from foretell.jobs.orders import FilesOrder
-from foretell.storage import read_small
+from foretell.jobs.places import Places
+from foretell.storage import is_url, read_small
 
 MOST_BYTES = 2**20
 TICK_WORDS = ("date", "day_before", "time", "tick")
@@ -87,6 +88,19 @@ def read_schedules(file: Path) -> tuple[Schedule, ...]:
         if names.count(name) > 1:
             raise _wrong(file, repr(name), "is the name of two schedules: rename one")
     return schedules
+
+
+def check_places(schedules: Sequence[Schedule], places: Places) -> None:
+    """That jobs may read and write where schedules say. Raises Setup ``wrong_schedule``, ``missing_file`` for a folder."""
+    for schedule in schedules:
+        name, folder = schedule.when.name, schedule.when.folder
+        for path in (schedule.order.input, schedule.order.output):
+            try:
+                places.check(path)
+            except ForetellError as error:
+                raise Setup("wrong_schedule", f"schedule {name!r} cannot use {path}: {error.message}") from error
+        if folder is not None and not is_url(folder) and not Path(folder).is_dir():
+            raise Setup("missing_file", f"schedule {name!r} watches {folder}, which is no folder: make it, mkdir -p {folder}")
 
 
 def _read(file: Path, number: int, table: Mapping[str, Any]) -> Schedule:

@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,15 +20,21 @@ from foretell.storage import Place, create, files_of, make_folder
 
 PLAN = "plan.json"
 LOCK = "lock"
+INSIDE = "_foretell"
+"""The name of the folder within a folder of answers."""
 RECORD = re.compile(r"(\d{7})\.done\.json")
 
 
 class Ledger:
-    """The folder of one run. Entered, it is locked against other runs; the key is compared, then what is done is known."""
+    """The folder of one run. Begun, it is locked against other runs; the key is compared, then what is done is known.
 
-    def __init__(self, folder: Place, key: Mapping[str, Any]) -> None:
+    ``clear`` is called before a run is begun, to make room for its answers.
+    """
+
+    def __init__(self, folder: Place, key: Mapping[str, Any], clear: Callable[..., None]) -> None:
         self.folder = folder
         self.key = key
+        self.clear_target = clear
         self.done: dict[int, Done] = {}
         self._stack = contextlib.ExitStack()
 
@@ -39,6 +45,7 @@ class Ledger:
             self._lock()
             found = self._read_key()
             if found is None or restart:
+                self.clear_target(restart=restart)
                 self.clear()  # what a run left behind that was over, or is not wanted
                 self._write(PLAN, msgspec.json.encode(self.key))
             elif (reason := difference(found, self.key)) is not None:
@@ -66,6 +73,9 @@ class Ledger:
         """Let another run have it; a run that has done nothing leaves nothing."""
         if not self.done and isinstance(self.folder, Path):
             shutil.rmtree(self.folder, ignore_errors=True)
+            if self.folder.name == INSIDE:
+                with contextlib.suppress(OSError):
+                    self.folder.parent.rmdir()  # a folder of answers that got none
         self._stack.close()
 
     def remove(self) -> None:

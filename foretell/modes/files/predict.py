@@ -11,7 +11,9 @@ from pathlib import Path
 
 from foretell.backends import Backend, is_thread_safe
 from foretell.cpus import usable_cpus
+from foretell.errors import Setup
 from foretell.modes.files.executor import Executor, Threads
+from foretell.modes.files.forecast import Forecast, measure
 from foretell.modes.files.formats import open_reader
 from foretell.modes.files.inputs import Inputs, find_inputs
 from foretell.modes.files.ledger import Ledger
@@ -59,12 +61,32 @@ def predict(
     settings, options = settings or PredictSettings(), options or Options()
     if str(STANDARD) in (str(source), str(target)):
         return _stream(pipeline, source, target, settings, options)
-    return Run(pipeline, find_inputs(str(source), pipeline.signature), find_target(target, options), settings, options).run()
+    inputs = find_inputs(str(source), pipeline.signature)
+    return Run(pipeline, inputs, find_target(target, inputs, options.format), settings, options).run()
+
+
+def forecast(
+    pipeline: Pipeline,
+    source: str | Path,
+    target: str | Path,
+    settings: PredictSettings | None = None,
+    options: Options | None = None,
+) -> Forecast:
+    """What ``predict`` with the same arguments will take, measured on the first rows for some seconds; nothing is written.
+
+    Raises Setup, Unavailable, for what would keep it from starting.
+    """
+    settings, options = settings or PredictSettings(), options or Options()
+    if str(source) == str(STANDARD):
+        raise Setup("wrong_target", "standard input is read once, so that nothing can be told before: name a file")
+    inputs = find_inputs(str(source), pipeline.signature)
+    place = find_target("answers.ndjson" if str(target) == str(STANDARD) else target, inputs, options.format)
+    return Run(pipeline, inputs, place, settings, options).forecast()
 
 
 def _stream(pipeline: Pipeline, source: str | Path, target: str | Path, settings: PredictSettings, options: Options) -> Report:
     """Standard input or output: nothing to divide, and nothing to take up again."""
-    place = None if str(target) == str(STANDARD) else find_target(target, options)
+    place = None if str(target) == str(STANDARD) else find_target(target, None)
     form = "ndjson" if place is None else place.format
     many = str(source) != str(STANDARD) and find_inputs(str(source), pipeline.signature).are_many
     work = make_work(pipeline, form, settings, options, ids=many)
@@ -83,6 +105,9 @@ def make_work(pipeline: Pipeline, form: str, settings: PredictSettings, options:
         choice=Choice(options.where, options.sample, options.seed, options.only),
         ids=ids,
         chunk_rows=chunk_rows(pipeline, settings.batch_rows),
+        sample_rate_hz=settings.sample_rate_hz,
+        row_timeout_s=settings.row_timeout_s,
+        retries=settings.retries,
         most_errors=settings.max_errors,
     )
 
@@ -108,7 +133,7 @@ class Run:
         shards = plan(self.inputs, size)
         first = list(itertools.islice(shards, self.workers))
         self._try(first)
-        ledger = Ledger(self.target.parts, self._key(size)).begin(restart=self.options.restart)
+        ledger = Ledger(self.target.parts, self._key(size), self.target.clear).begin(restart=self.options.restart)
         with contextlib.closing(ledger):
             tally = self._answer(
                 itertools.chain(first, shards), ledger, self.workers if len(first) >= self.workers else len(first)
@@ -127,6 +152,12 @@ class Run:
             workers=self.workers,
             price_per_hour=self.settings.price_per_hour,
         )
+
+    def forecast(self) -> Forecast:
+        """Measured, with nothing written. Raises Setup, Unavailable."""
+        check_target(self.inputs, self.target)
+        shards = plan(self.inputs, Cut(self.settings.shard_rows or SHARD_ROWS, limit=self.options.limit))
+        return measure(shareable(self.pipeline), self.work, shards, self.settings, self.workers)
 
     def _try(self, first: list[Shard]) -> None:
         """That the first rows fit the model, before anything is written. Raises Setup."""

@@ -96,6 +96,7 @@ def source_of(work: Work, shard: Shard, pipeline: Pipeline) -> Source:
         shard=shard,
         keep=work.keep,
         choice=work.choice,
+        sample_rate_hz=work.sample_rate_hz,
     )
 
 
