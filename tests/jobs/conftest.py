@@ -24,10 +24,14 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def redis() -> Iterator[str]:
+def installed_redis() -> None:
     if not find_program("redis-server"):
         pytest.skip("Redis is not installed: apt-get install redis-server")
     pytest.importorskip("redis")
+
+
+@pytest.fixture(scope="session")
+def redis(installed_redis: None) -> Iterator[str]:
     with redis_server() as url:
         yield url
 
