@@ -10,12 +10,13 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from foretell.client.answers import read_json
-from foretell.client.calls import JSON, NOTHING, Calls
+from foretell.client.calls import JSON, Calls
 from foretell.client.options import Address, Options
 from foretell.client.transport import Blocking, finish
 from foretell.client.wire import Message
 
 LOOK_S = 0.5
+NO_HEADERS: Mapping[str, str] = {}
 ENDED = ("done", "failed", "cancelled")
 Job = dict[str, Any]
 """A job as ``GET /jobs/{id}`` tells it."""
@@ -83,7 +84,7 @@ class JobsClient:
                 return
             self.sleep(LOOK_S)
 
-    def _ask(self, verb: str, path: str, headers: Mapping[str, str] = NOTHING, body: bytes = b"") -> Job:
+    def _ask(self, verb: str, path: str, headers: Mapping[str, str] = NO_HEADERS, body: bytes = b"") -> Job:
         message = Message(verb, path, dict(headers), [body] if body else [])
         answer: Job = read_json(finish(self._calls.ask(lambda _: message, None)).body, "an object")
         return answer

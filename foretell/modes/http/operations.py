@@ -255,7 +255,8 @@ def _example_bodies(signature: Signature | None) -> Mapping[str, Schema | None]:
 
 def _jobs() -> Iterable[Operation]:
     path, one = "/jobs", "/jobs/{id}"
-    job, admin = fixed(JOB), {"admin": True, "about": ADMIN_ABOUT}
+    job = fixed(JOB)
+    admin: dict[str, Any] = {"admin": True, "about": ADMIN_ABOUT}
     keeping = (400, 401, 403, 404, 408, 409, 413, 422, 429, 503)
     listing = fixed(struct(jobs=listed(JOB), after={"type": ["string", "null"]}))
     yield Operation("POST", path, JOBS, "Answer the rows of files", "Accepted.", job, keeping, body="job", status=202, **admin)
