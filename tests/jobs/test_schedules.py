@@ -1,11 +1,15 @@
 """The file of schedules: what it may say, and what is refused by name before anything starts."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from foretell.errors import Setup
-from foretell.jobs.schedules import filled, read_schedules
+from foretell.jobs.places import Places
+from foretell.jobs.schedules import FILE_WORDS, TICK_WORDS, When, check_places, filled, read_schedules
+
+PAGE = Path(__file__).parents[2] / "docs" / "queue.md"
 
 NIGHTLY = """
 [[schedule]]
@@ -90,3 +94,30 @@ def test_what_cannot_work_is_refused_with_the_reason(tmp_path: Path, text: str, 
         read_schedules(write(tmp_path, text))
     assert refused.value.code == "wrong_schedule"
     assert str(tmp_path / "schedules.toml") in refused.value.message
+
+
+def test_the_example_of_the_docs_is_read(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert [schedule.when.name for schedule in read_schedules(write(tmp_path, example))] == ["nightly", "inbox"]
+
+
+def test_every_key_and_word_is_in_the_docs() -> None:
+    text = PAGE.read_text()
+    assert [key for key in When.__struct_fields__ if f"| `{key}` |" not in text] == []
+    assert [word for word in (*TICK_WORDS, *FILE_WORDS) if f"`{{{word}}}`" not in text] == []
+
+
+def test_places_that_are_not_listed_are_refused(tmp_path: Path) -> None:
+    schedules = read_schedules(write(tmp_path, NIGHTLY))
+    with pytest.raises(Setup, match=r"'nightly' cannot use /data/in/\{day_before\}.*jobs\.paths") as refused:
+        check_places(schedules, Places((tmp_path,)))
+    assert refused.value.code == "wrong_schedule"
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    schedules = read_schedules(write(tmp_path, INBOX.replace("/data", str(tmp_path))))
+    with pytest.raises(Setup, match="mkdir -p") as refused:
+        check_places(schedules, Places((tmp_path,)))
+    assert refused.value.code == "missing_file"
+    (tmp_path / "inbox").mkdir()
+    check_places(schedules, Places((tmp_path,)))
