@@ -167,7 +167,7 @@ def make_image_model(folder: Path) -> Path:
     path = folder / "image_model"
     (path / "1").mkdir(parents=True)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path / "1" / "model.onnx")
-    steps = '[[preprocess]]\nstep = "image.decode"\nmode = "RGB"\nheight = 64\nwidth = 64\n[[preprocess]]\nstep = "numbers.cast"\n'
+    steps = '[[preprocess]]\nstep = "image.decode"\nmode = "RGB"\nheight = 64\nwidth = 64\n[[preprocess]]\nstep = "image.normalise"\n'
     (path / "pipeline.toml").write_text(steps)
     return path
 
