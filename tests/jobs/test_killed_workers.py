@@ -14,6 +14,7 @@ from foretell.jobs.job import Job, State, new_id
 from foretell.jobs.store import open_store
 from tests.jobs.crashing_worker import CLAIMED_AT_ONCE
 from tests.serving import eventually
+from tests.soak import rounds
 
 LEASE_S = 2.0
 WORKERS = 3
@@ -76,4 +77,4 @@ def kill_in_the_middle(url: str, book: Path, *, jobs: int, kills: int) -> None:
 
 
 def test_killed_workers_lose_no_job_and_do_none_twice(url: str, tmp_path: Path) -> None:
-    kill_in_the_middle(url, tmp_path / "book", jobs=200, kills=5)
+    kill_in_the_middle(url, tmp_path / "book", jobs=rounds(200, 2000), kills=rounds(5, 20))

@@ -12,6 +12,7 @@ from foretell.jobs.job import DAY_S, ENDED, PRIORITIES, Failure, Job, Outcome, S
 from foretell.jobs.store import open_store
 from foretell.testing import FakeClock
 from tests.jobs.model import Model
+from tests.soak import rounds
 
 WORKERS = st.sampled_from(["anna", "bert", "cora"])
 KINDS = st.sets(st.sampled_from(["request", "files"]))
@@ -111,11 +112,6 @@ def _told(call: Callable[[], object]) -> object:
         return refusal.code
 
 
-def compare(fresh: Callable[[], str], examples: int) -> None:
-    """Ask a new store and a new model the same, ``examples`` times over."""
-    options = settings(max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
-    run_state_machine_as_test(lambda: Comparison(fresh()), settings=options)  # type: ignore[no-untyped-call] # as it is shipped
-
-
 def test_a_store_does_what_the_contract_says_whatever_is_asked_of_it(fresh: Callable[[], str]) -> None:
-    compare(fresh, examples=10)
+    few = settings(max_examples=rounds(10, 300), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(lambda: Comparison(fresh()), settings=few)  # type: ignore[no-untyped-call] # as it is shipped

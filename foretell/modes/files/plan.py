@@ -4,6 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from foretell.errors import Setup
 from foretell.modes.files.inputs import Input, Inputs
@@ -129,7 +130,8 @@ def _arrays(file: Input, size: Cut) -> Iterator[Shard]:
     step = max(1, min(size.rows, size.bytes // row_bytes))
     for start in range(0, max(count, 1), step):
         stop = min(start + step, count)
-        yield _shard(file, start, stop, start, stop - start, file.size * (stop - start) / max(count, 1))
+        shard = _shard(file, start, stop, start, stop - start, file.size * (stop - start) / max(count, 1))
+        yield shard if isinstance(file.place, Path) else replace(shard, format="npz")  # what lies elsewhere is not mapped
 
 
 def _media(inputs: Inputs, size: Cut) -> Iterator[Shard]:
