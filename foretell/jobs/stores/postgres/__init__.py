@@ -11,5 +11,9 @@ from foretell.jobs.stores.postgres.store import PostgresStore
 def open_postgres(url: str, clock: Clock) -> PostgresStore:
     """The store in a database, whose tables are made if there are none. Raises Setup ``store_unusable`` or ``store_newer``."""
     server = Server(url)
-    server.prepare()
+    try:
+        server.prepare()
+    except BaseException:
+        server.close()
+        raise
     return PostgresStore(server, clock)

@@ -12,5 +12,9 @@ from foretell.jobs.stores.redis.store import RedisStore
 def open_redis(url: str, clock: Clock) -> RedisStore:
     """The store in a database of a server. Raises Setup ``store_unusable`` or ``store_newer``."""
     server = Server(url)
-    server.prepare()
+    try:
+        server.prepare()
+    except BaseException:
+        server.close()
+        raise
     return RedisStore(server, clock)

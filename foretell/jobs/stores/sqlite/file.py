@@ -1,8 +1,8 @@
 """Opens the file: its tables, its version, and what SQLite says turned into refusals of ours."""
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from foretell.errors import Setup, Unavailable
@@ -35,23 +35,26 @@ CREATE TABLE logs (
 
 def open_file(file: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
     """A connection to write with and one to read with. Raises Setup ``store_unusable`` or ``store_newer``."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.touch(mode=0o600)  # requests and answers are nobody else's to read
-        writing, reading = _connect(file), _connect(file)
-        with writing:
-            _prepare(writing, file)
-    except (OSError, sqlite3.Error) as error:
-        raise unusable(file, str(error)) from error
-    return writing, reading
+    with contextlib.ExitStack() as opened:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file.touch(mode=0o600)  # requests and answers are nobody else's to read
+            writing, reading = _connect(file, opened), _connect(file, opened)
+            with writing:
+                _prepare(writing, file)
+        except (OSError, sqlite3.Error) as error:
+            raise unusable(file, str(error)) from error
+        opened.pop_all()
+        return writing, reading
 
 
 def unusable(file: Path, why: str) -> Setup:
     return Setup("store_unusable", f"jobs cannot be kept in {file}: {why}: name a folder of this machine with room to write")
 
 
-def _connect(file: Path) -> sqlite3.Connection:
+def _connect(file: Path, opened: contextlib.ExitStack) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    opened.callback(connection.close)
     connection.row_factory = sqlite3.Row
     return connection
 
@@ -78,7 +81,7 @@ def _one(connection: sqlite3.Connection, query: str) -> object:
     return connection.execute(query).fetchone()[0]
 
 
-@contextmanager
+@contextlib.contextmanager
 def refusals() -> Iterator[None]:
     """Turns what is wrong with the file into errors of ours, which name no file. What is wrong with a statement is a bug."""
     try:
