@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ from foretell.repository.model_folder import ModelSource
 from foretell.settings import Settings
 from foretell.sockets import listen, tell_ready
 from foretell.tensors import Signature
+from foretell.workers.durable import open_jobs
 
 if TYPE_CHECKING:
     from foretell.modes.grpc.server import GrpcServer
@@ -181,12 +183,17 @@ class Seat:
 async def serve_from(seat: Seat, repository: Repository) -> None:
     """Serve until the server stops, and close what it served. Raises Setup when something cannot be loaded."""
     service = seat.service
+    jobs = open_jobs(service.settings, service.http, service.catalog, repository)
+    if jobs is not None:
+        service.metrics.jobs = partial(getattr, jobs, "counts")
     server = HttpServer(service.http, service.settings, seat.listening, seat.turns)
     grpc = _grpc_server(service, seat)
     if grpc is not None:
         server.also_stopping.append(grpc.stop)
         if seat.may_listen:
             await grpc.start()
+    if jobs is not None:
+        server.also_stopping.append(jobs.drain)
     seat.take(server)
     serving = asyncio.ensure_future(server.serve_until_stopped())
     loading = asyncio.ensure_future(service.loader.start(repository, seat.served, seat.lacking))
@@ -195,6 +202,8 @@ async def serve_from(seat: Seat, repository: Repository) -> None:
         if loading.done():
             loading.result()
             set_aside()
+            if jobs is not None:
+                await jobs.start()
             port = -1
             if grpc is not None:
                 port = await grpc.start()
@@ -207,6 +216,8 @@ async def serve_from(seat: Seat, repository: Repository) -> None:
         await asyncio.wait({serving})
         if grpc is not None:
             await grpc.wait_stopped()
+        if jobs is not None:
+            await jobs.stop(server.seconds_left())
         await _close(service, server.seconds_left())
 
 

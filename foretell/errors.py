@@ -6,6 +6,8 @@ ForetellError
 ├── Denied             known, but not allowed
 ├── Missing            no such model, version or route
 ├── WrongVerb          the route exists, the verb does not
+├── Conflict           what is asked does not fit the state that something is in
+├── Mismatched         a key that was used before came with another request
 ├── TooLarge           the body is over the limit
 ├── HeadersTooLarge    the headers are over the limit
 ├── Stalled            the request stopped coming
@@ -30,6 +32,8 @@ class Kind(Enum):
     DENIED = auto()
     MISSING = auto()
     WRONG_VERB = auto()
+    CONFLICT = auto()
+    MISMATCHED = auto()
     TOO_LARGE = auto()
     HEADERS_TOO_LARGE = auto()
     STALLED = auto()
@@ -76,6 +80,14 @@ class Missing(ForetellError):
 
 class WrongVerb(ForetellError):
     kind = Kind.WRONG_VERB
+
+
+class Conflict(ForetellError):
+    kind = Kind.CONFLICT
+
+
+class Mismatched(ForetellError):
+    kind = Kind.MISMATCHED
 
 
 class TooLarge(ForetellError):

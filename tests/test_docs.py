@@ -111,6 +111,9 @@ def test_commands_and_flags_exist(page: Path) -> None:
     for verb, rest in COMMAND.findall(code_of(page).replace("\\\n", " ")):
         command = cli.commands.get(verb)
         assert command is not None, f"{name_of(page)}: there is no `foretell {verb}`"
+        if isinstance(command, click.Group) and rest.split():
+            command = command.commands.get(rest.split()[0])
+            assert command is not None, f"{name_of(page)}: there is no `foretell {verb} {rest.split()[0]}`"
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         for flag in re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest):
             assert flag in known | {"--help", "-h"}, f"{name_of(page)}: foretell {verb} has no {flag}"

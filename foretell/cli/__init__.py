@@ -8,12 +8,13 @@ from foretell.cli.convert import convert
 from foretell.cli.demo import demo
 from foretell.cli.group import Verbs
 from foretell.cli.inspect import inspect
+from foretell.cli.jobs import jobs
 from foretell.cli.predict import predict
 from foretell.cli.quantize import quantize
 from foretell.cli.serve import serve
 from foretell.sockets import open_standard_streams
 
-VERBS = (serve, predict, inspect, ask, bench, convert, quantize, demo)
+VERBS = (serve, predict, inspect, ask, jobs, bench, convert, quantize, demo)
 """In the order of the help."""
 
 
@@ -32,6 +33,7 @@ def cli() -> None:
       foretell predict model.onnx rows.csv -o answers.csv
       foretell inspect model.onnx
       foretell ask http://127.0.0.1:8000 model rows.json
+      foretell jobs list http://127.0.0.1:8000
       foretell bench model.onnx
       foretell convert model.json -o model.onnx
       foretell quantize model.onnx -o small.onnx --data rows.csv

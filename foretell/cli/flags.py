@@ -5,7 +5,13 @@ import click
 from foretell.settings import Key, walk
 
 COMMON = ("host", "http.port", "grpc.port", "log.level")
-TITLES = {"http": "HTTP", "grpc": "gRPC", "engine": "Batching and queues, for each model", "timeouts": "Longest times"}
+TITLES = {
+    "http": "HTTP",
+    "grpc": "gRPC",
+    "engine": "Batching and queues, for each model",
+    "timeouts": "Longest times",
+    "jobs": "Jobs",
+}
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 

@@ -57,7 +57,7 @@ class Calls:
             head = {"parameters": wishes, "inputs": [tensor.head for tensor in tensors], **asked}
             return _infer_message(path, head, [tensor.raw for tensor in tensors if tensor.raw is not None])
 
-        answer = await self._ask(write, timeout_s, once="sequence_id" in parameters)
+        answer = await self.ask(write, timeout_s, once="sequence_id" in parameters)
         return read_tensors(answer)
 
     async def predict(
@@ -68,7 +68,7 @@ class Calls:
             raise Invalid("invalid_body", "bytes need a content_type that says what they are: image/png, text/csv, ...")
         path = model_path(model, version).replace("/v2/models", "/predict", 1)
         message = Message("POST", path, {"Content-Type": content_type or JSON}, [body])
-        answer = await self._ask(lambda _: message, timeout_s)
+        answer = await self.ask(lambda _: message, timeout_s)
         said = read_json(answer.body, "an object").get("predictions")
         if not (isinstance(said, list) and all(isinstance(row, dict) for row in said)):
             raise Broken("foreign_answer", "the answer holds no predictions: check the address")
@@ -98,9 +98,9 @@ class Calls:
         self.exchange.pool.close()
 
     async def _get(self, path: str, kind: Json) -> Any:
-        return read_json((await self._ask(lambda _: Message("GET", path), None)).body, kind)
+        return read_json((await self.ask(lambda _: Message("GET", path), None)).body, kind)
 
-    async def _ask(self, write: Callable[[float], Message], timeout_s: float | None, *, once: bool = False) -> Answer:
+    async def ask(self, write: Callable[[float], Message], timeout_s: float | None, *, once: bool = False) -> Answer:
         """The answer of one of several tries; ``once`` forbids another after a connection error. Raises ForetellError."""
         deadline = self.options.clock() + (self.timeout_s if timeout_s is None else check_timeout(timeout_s))
         tries = 0

@@ -20,6 +20,8 @@ STATUS: dict[Kind, grpc.StatusCode] = {
     Kind.DENIED: grpc.StatusCode.PERMISSION_DENIED,
     Kind.MISSING: grpc.StatusCode.NOT_FOUND,
     Kind.WRONG_VERB: grpc.StatusCode.UNIMPLEMENTED,
+    Kind.CONFLICT: grpc.StatusCode.FAILED_PRECONDITION,
+    Kind.MISMATCHED: grpc.StatusCode.INVALID_ARGUMENT,
     Kind.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Kind.HEADERS_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Kind.STALLED: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -18,13 +18,15 @@ from foretell.modes.http.framed import FramedRequest
 from foretell.modes.http.generate import EventStream, GenerateDoor, pieces
 from foretell.modes.http.heads import BINARY, LOOPBACK, PLAIN, TIMING, Heads, check_body, check_host, find_caller, too_large
 from foretell.modes.http.hosts import HostRoutes
+from foretell.modes.http.jobs import JobDoor
 from foretell.modes.http.known import KnownHeads
+from foretell.modes.http.later import Stored, kept, wants_later
 from foretell.modes.http.pages import Pages, Statistics, no_statistics
 from foretell.modes.http.patience import stalled
 from foretell.modes.http.probes import Probe, open_probes
 from foretell.modes.http.status import STATUS, Answer, Headers, refusal, unexpected, with_timing
 from foretell.modes.http.tensors import JSON_HEADERS, TensorDoor
-from foretell.request import Request
+from foretell.request import NORMAL, Request
 from foretell.settings import Settings
 from foretell.tensors import Arrays
 
@@ -70,6 +72,7 @@ class HttpApp:
         self.probes: dict[bytes, Probe] = {}
         loader = loader or Loader(catalog, settings)
         self.pages = Pages(catalog, metrics, statistics, loader, settings.admin.key, self.hosts)
+        self.jobs: JobDoor | None = None
         self.draining = False
         catalog.watch(self.open_doors)
 
@@ -90,6 +93,10 @@ class HttpApp:
         splits = self.opened.split_streams
         return splits[path].pick(headers) if door is None and path in splits else door
 
+    def open_jobs(self, jobs: JobDoor) -> None:
+        """Keep requests that prefer to be answered later, and have the pages of jobs."""
+        self.jobs = self.pages.jobs.door = jobs
+
     def drain(self) -> None:
         """Turn unready and close connections after their next answer; what comes is still answered."""
         self.close_after_answers()
@@ -103,7 +110,8 @@ class HttpApp:
         if scope["type"] != "http":
             return
         heads = Heads(scope["headers"])
-        call = Call(scope["raw_path"], heads, self._caller(scope, heads), receive)
+        priority = scope.get("foretell.priority", NORMAL)
+        call = Call(scope["raw_path"], heads, self._caller(scope, heads), receive, priority)
         post = scope["method"] == "POST" or (scope["method"] == "PUT" and call.path.startswith(TORCHSERVE))
         door = self.find(call.path, heads.headers) if post else None
         stream = self.find_stream(call.path, heads.headers) if post and door is None else None
@@ -114,7 +122,9 @@ class HttpApp:
             if stream is not None and events is not None:
                 await self._stream(stream, call, events)
                 return
-            if door is not None:
+            if door is not None and self.jobs is not None and heads.odd and wants_later(heads):
+                answer = await self._defer(self.jobs, door, call, scope["method"])
+            elif door is not None:
                 answer = await self._infer(door, call)
             elif scope["method"] == "GET" and call.path in self.probes:
                 answer = self.probes[call.path]()
@@ -158,6 +168,14 @@ class HttpApp:
         answer = answer if coding is None else await asyncio.to_thread(pack, answer, coding)
         return with_timing(answer, request) if call.heads.odd and call.heads.find(TIMING) is not None else answer
 
+    async def _defer(self, jobs: JobDoor, door: Door, call: "Call", method: str) -> Answer:
+        """Keep a request, to be answered when there is time for it."""
+        heads = call.heads
+        webhook = jobs.webhook(heads)
+        check_body(heads, self.most_bytes, json_only=door.json_only and heads.find(BINARY) is None)
+        body = bytes(await _read_body(partial(_within, call.receive, self.receive_s), self.most_bytes))
+        return await jobs.accept(Stored(method, call.path, kept(heads.headers), call.caller, body, webhook), heads)
+
     async def _stream(self, door: GenerateDoor, call: "Call", events: EventStream) -> None:
         """Each piece of an answer as it comes; what fails before the first is refused as ever."""
         request, door = await self._read(door, call)
@@ -193,6 +211,8 @@ class HttpApp:
             door.engine.refuse(refused, error)
             raise
         request.caller, request.marks = call.caller, heads.marks
+        if call.priority != NORMAL:
+            request.priority = call.priority
         return request, door
 
     def _successor(self, door: AnyDoor, call: "Call") -> AnyDoor:
@@ -220,6 +240,7 @@ class Call(NamedTuple):
     heads: Heads
     caller: str
     receive: Receive
+    priority: int = NORMAL
 
 
 def _write(door: Door, request: Request, outputs: Arrays) -> Answer:
@@ -330,7 +351,8 @@ async def _until_gone(receive: Receive) -> None:
 def _marking(send: Send, marks: Headers) -> Send:
     async def marked(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *marks]
+            told = {name for name, _ in message["headers"]}  # an answer that was kept has the marks of its own request
+            message["headers"] = [*message["headers"], *(mark for mark in marks if mark[0] not in told)]
         await send(message)
 
     return marked

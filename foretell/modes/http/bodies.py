@@ -126,7 +126,17 @@ ROW: Schema = {"type": "object"}
 LIST: Schema = {"type": "array"}
 OPTIONAL = ("index", "options")
 FITS: Mapping[str, Callable[[Signature], bool]] = {"classify": _has_scores, "regress": _has_value}
+JOB_ORDER: Schema = {
+    "type": "object",
+    "required": ["model", "input", "output"],
+    "properties": {
+        "model": {"type": "string"},
+        "input": {"description": "The full path of a file or folder, or an address in a bucket.", "type": "string"},
+        "output": {"type": "string"},
+    },
+}
 BODIES: Mapping[str, Body] = {
+    "job": _options(JOB_ORDER, {"model": "model", "input": "/data/rows.csv", "output": "/data/answers.csv"}),
     "rows": _rows,
     "only": _rows,
     "infer": _infer,

@@ -18,7 +18,7 @@ from foretell.engine.engine import Engine
 from foretell.errors import ForetellError, Missing
 from foretell.modes.http.bodies import Served, fitting, request_body
 from foretell.modes.http.examples import Example, find_example
-from foretell.modes.http.operations import MEANINGS, OPERATIONS, TAGS, Operation
+from foretell.modes.http.operations import JOB, MEANINGS, OPERATIONS, TAGS, Operation
 from foretell.modes.http.schemas import COMPONENTS, Schema, error_schemas, refer
 
 EVERYWHERE = (403, 431)
@@ -27,6 +27,7 @@ PARAMETERS = {
     "version": "One of its versions.",
     "label": "A label of a version, as the model's own configuration names them.",
     "name": "A file of the page.",
+    "id": "The id of a job.",
     "door": "The door that the example is for.",
 }
 BINARY_HEADER = {
@@ -40,6 +41,17 @@ TIMING_HEADER = {
     "in": "header",
     "description": "With any value, the answer has a header `Server-Timing`: milliseconds of `queue`, `compute` and `total`.",
     "schema": {"type": "string"},
+}
+PREFER_HEADER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`respond-async`: where the server keeps jobs, the answer is 202 at once, and the job's `Location`.",
+    "schema": {"type": "string"},
+}
+LATER = {
+    "description": "Accepted, for `Prefer: respond-async`: the answer will be below `Location`.",
+    "headers": {"Location": {"schema": {"type": "string"}}, "Preference-Applied": {"schema": {"type": "string"}}},
+    "content": {"application/json": {"schema": JOB}},
 }
 TIMING = {"Server-Timing": {"description": "For who sent `X-Server-Timing`.", "schema": {"type": "string"}}}
 CONVERTER = re.compile(r":\w+}")
@@ -204,16 +216,20 @@ def _parameters(path: str, served: Sequence[Served], model: Served | None) -> li
 
 def _headers(operation: Operation) -> list[dict[str, Any]]:
     """What a request may have in its headers."""
-    return [*([BINARY_HEADER] if operation.body == "infer" else []), *([TIMING_HEADER] if operation.timed else [])]
+    return [
+        *([BINARY_HEADER] if operation.body == "infer" else []),
+        *([TIMING_HEADER, PREFER_HEADER] if operation.timed else []),
+    ]
 
 
 def _responses(operation: Operation, model: Served | None, *, templated: bool) -> dict[str, Any]:
     signature = model.engine.pipeline.signature if model else None
     content = {kind: {"schema": schema} if schema else {} for kind, schema in operation.answers(signature).items()}
     good: dict[str, Any] = {"description": operation.gives, **({"content": content} if content else {})}
+    told: dict[str, Any] = {str(operation.status): good}
     if operation.timed:
         good["headers"] = TIMING
-    told: dict[str, Any] = {str(operation.status): good}
+        told["202"] = LATER
     refused = {*operation.refusals, *EVERYWHERE, *((404,) if templated else ())}
     for status in sorted(refused):
         told[str(status)] = {"$ref": f"#/components/responses/Error{status}"}

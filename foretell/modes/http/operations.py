@@ -14,12 +14,14 @@ PROTOCOL = "Open Inference Protocol"
 TENSORFLOW = "TensorFlow Serving"
 OTHERS = "TorchServe, SageMaker, Vertex"
 SERVER = "Server"
+JOBS = "Jobs"
 PAGES = "Pages"
 TAGS = {
     ROWS: "For people and programs without tensors: an object a row, a table, a picture, a text.",
     PROTOCOL: "Tensors, as clients of KServe, Triton and MLServer speak them.",
     TENSORFLOW: "As its REST clients speak it.",
     OTHERS: "What these platforms call.",
+    JOBS: "Requests that are answered later, and work over files.",
     SERVER: "Health, metrics and what the server is.",
     PAGES: "The page for people and what it is made of.",
 }
@@ -30,8 +32,10 @@ MEANINGS = {
     403: "Not allowed: a foreign `Host`, or administration where it is off.",
     404: "No such model, version or route.",
     408: "The request did not come whole in time.",
+    409: "The state that a job is in does not allow it.",
     413: "The body is over the limit.",
     415: "A content type or encoding that is not spoken here.",
+    422: "The idempotency key was used before, with another request.",
     429: "A queue is full: try again later.",
     431: "The headers are over the limit.",
     500: "The model or the server made a mistake; the log has more under the `error_id`.",
@@ -152,6 +156,8 @@ STREAM_ABOUT = (
     "As `generate`, the answer coming as server-sent events. What fails after the first piece is told by an event `error`."
 )
 ADMIN_ABOUT = "Wants the server's admin key as `authorization: Bearer KEY`; without one set, administration is off."
+JOB = struct(id=TEXT, kind=TEXT, state={"enum": ["waiting", "running", "done", "failed", "cancelled"]}, created_at=TEXT)
+JOB_ABOUT = "A request's is for who knows its id; one over files wants the server's admin key."
 TENSORFLOW_ABOUT = (
     '`{"instances": [...]}` holds rows, answered with `predictions`; `{"inputs": ...}` holds columns, answered with '
     '`outputs`. Bytes that are not text are `{"b64": "..."}`.'
@@ -247,6 +253,28 @@ def _example_bodies(signature: Signature | None) -> Mapping[str, Schema | None]:
     return {JSON: {}, "image/png": None, "text/plain": {"type": "string"}}
 
 
-PARTS = (_rows, _models, _repository, _tensorflow, _others, _vertex, _server, _pages)
+def _jobs() -> Iterable[Operation]:
+    path, one = "/jobs", "/jobs/{id}"
+    job = fixed(JOB)
+    admin: dict[str, Any] = {"admin": True, "about": ADMIN_ABOUT}
+    keeping = (400, 401, 403, 404, 408, 409, 413, 422, 429, 503)
+    listing = fixed(struct(jobs=listed(JOB), after={"type": ["string", "null"]}))
+    yield Operation("POST", path, JOBS, "Answer the rows of files", "Accepted.", job, keeping, body="job", status=202, **admin)
+    yield Operation("GET", path, JOBS, "Which jobs are there?", "The newest first.", listing, (400, 401, 404, 503), **admin)
+    finding = (401, 404, 503)
+    yield Operation("GET", one, JOBS, "How far is a job?", "The job.", job, finding, about=JOB_ABOUT)
+    yield Operation("DELETE", one, JOBS, "Cancel a job", "The job.", job, finding, about=JOB_ABOUT)
+    yield Operation("POST", one + "/cancel", JOBS, "Cancel a job, by POST", "The job.", job, finding, about=JOB_ABOUT)
+    summary = "The answer of a request, as it would have come at once; the report of a job over files"
+    about = f"{JOB_ABOUT} 202 until there is one, with the job. `Prefer: wait=10` waits up to so many seconds for it."
+    any_answer = fixed(None, "*/*")
+    yield Operation("GET", one + "/result", JOBS, summary, "As it would have come.", any_answer, (*finding, 409), about=about)
+    summary = "Answer the rows that failed once more"
+    yield Operation("POST", one + "/retry", JOBS, summary, "A new job.", job, (*finding, 400, 409, 429), status=202, **admin)
+    lines = fixed(struct(lines=listed(struct(at=TEXT, text=TEXT))))
+    yield Operation("GET", one + "/logs", JOBS, "What a job has said", "The newest lines.", lines, finding, **admin)
+
+
+PARTS = (_rows, _models, _repository, _tensorflow, _others, _vertex, _jobs, _server, _pages)
 OPERATIONS: Mapping[str, Operation] = {f"{each.method} {each.path}": each for part in PARTS for each in part()}
 """By method and path, versions and labels left out of it."""

@@ -18,6 +18,7 @@ from foretell.engine.states import Control, IndexEntry, State
 from foretell.errors import ForetellError, Invalid, Missing, Unavailable, WrongVerb
 from foretell.modes.http.docs import Docs
 from foretell.modes.http.hosts import HostRoutes, find_default
+from foretell.modes.http.jobs import JobPages
 from foretell.modes.http.repository import RepositoryPages
 from foretell.modes.http.tfserving import model_metadata, model_status
 
@@ -58,12 +59,14 @@ class Pages:
         self.statistics = statistics
         self.loader = loader
         self.draining = False
+        self.jobs = JobPages(admin_key)
         self.docs = Docs(catalog, loader.index)
         routes = [
             *self._host_routes(hosts),
             *self.docs.routes,
             *self._server_routes(),
             *RepositoryPages(loader, admin_key).routes,
+            *self.jobs.routes,
             *(route for place in PLACES for route in self._model_routes(place)),
         ]
         self.router = Router(routes, redirect_slashes=False)

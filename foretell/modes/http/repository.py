@@ -34,7 +34,7 @@ class RepositoryPages:
         ]
 
     async def index(self, request: WebRequest) -> Response:
-        ready = (await _read(request)).get("ready", False)
+        ready = (await read_object(request)).get("ready", False)
         if not isinstance(ready, bool):
             raise Invalid("invalid_json", "'ready' must be true or false")
         if self._is_admitted(request):  # others are told what was found before: a look at the disk takes a thread
@@ -55,7 +55,7 @@ class RepositoryPages:
 
     def _is_admitted(self, request: WebRequest) -> bool:
         try:
-            check_admin(self.key, _authorization(request))
+            check_admin(self.key, authorization(request))
         except (Denied, Unauthenticated):
             return False
         return True
@@ -63,8 +63,8 @@ class RepositoryPages:
     async def _admit(self, request: WebRequest) -> None:
         """Raises Denied or Unauthenticated, and Invalid for parameters that would change what is loaded."""
         check_origin(request.headers)
-        check_admin(self.key, _authorization(request))
-        parameters = (await _read(request)).get("parameters", {})
+        check_admin(self.key, authorization(request))
+        parameters = (await read_object(request)).get("parameters", {})
         check_load_parameters(parameters if isinstance(parameters, dict) else {"parameters": parameters})
 
 
@@ -77,13 +77,13 @@ def check_origin(headers: Mapping[str, str]) -> None:
         )
 
 
-def _authorization(request: WebRequest) -> str:
+def authorization(request: WebRequest) -> str:
     """The header as it was sent, in UTF-8; two that differ are none that is known."""
     sent = ", ".join(dict.fromkeys(request.headers.getlist("authorization")))
     return sent.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
-async def _read(request: WebRequest) -> dict[str, Any]:
+async def read_object(request: WebRequest) -> dict[str, Any]:
     """The small JSON object of a request, empty for no body; whatever its content type says."""
     body = b""
     async for chunk in request.stream():

@@ -20,6 +20,8 @@ STATUS: dict[Kind, int] = {
     Kind.DENIED: 403,
     Kind.MISSING: 404,
     Kind.WRONG_VERB: 405,
+    Kind.CONFLICT: 409,
+    Kind.MISMATCHED: 422,
     Kind.TOO_LARGE: 413,
     Kind.HEADERS_TOO_LARGE: 431,
     Kind.STALLED: 408,

@@ -3,7 +3,7 @@
 A request is counted in the region of its worker before its answer is written: none is lost, whoever is killed.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from foretell.board import Board
@@ -38,6 +38,8 @@ class Metrics:
         self.board = board
         self.region = Region(regions[own] if regions else None)
         self.regions = [*regions] or [self.region.memory]
+        self.jobs: Callable[[], Mapping[str, int]] | None = None
+        """How many jobs there are in each state, where there are any."""
         self.comparisons = Comparisons(self.region)
         self.tallies: list[Tally] = [*self.comparisons.tallies]
         self._models: dict[tuple[str, str], Counts] = {}
@@ -81,7 +83,7 @@ class Metrics:
     def text(self) -> bytes:
         """The exposition in Prometheus text format 0.0.4."""
         sight = self.look()
-        return write(sight, None if self.gauges is None else sight.gauges, self.tallies, self.board)
+        return write(sight, None if self.gauges is None else sight.gauges, self.tallies, self.board, self.jobs and self.jobs())
 
     def statistics(self, name: str, version: str) -> dict[str, Any]:
         """One ``model_stats`` entry of the statistics extension, JSON-ready: counts and nanoseconds; zeros before its first."""

@@ -5,7 +5,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/user_guide/metr
 
 import os
 import platform
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
@@ -51,7 +51,13 @@ ALIASES: tuple[tuple[str, str, Callable[[Totals], float]], ...] = (
 )
 
 
-def write(sight: Sight, loaded: Container[Key] | None, tallies: Iterable[Tally], board: Board | None) -> bytes:
+def write(
+    sight: Sight,
+    loaded: Container[Key] | None,
+    tallies: Iterable[Tally],
+    board: Board | None,
+    jobs: Mapping[str, int] | None = None,
+) -> bytes:
     """The whole exposition, of the models that are ``loaded``; None: of all."""
     overflow = sight.models.pop(OVERFLOW, Totals())
     models = {key: totals for key, totals in sight.models.items() if loaded is None or key in loaded}
@@ -61,6 +67,7 @@ def write(sight: Sight, loaded: Container[Key] | None, tallies: Iterable[Tally],
         *_gauges(sight.gauges),
         *_tallies(sight, tallies, loaded),
         *_server(overflow.ok + overflow.failed, sight.lost, board),
+        *_jobs(jobs or {}),
     ]
     return generate_latest(_Families(families)) + "".join(_aliases(models, sight.gauges)).encode()
 
@@ -138,6 +145,14 @@ def _server(overflow: float, lost: int, board: Board | None) -> Iterator[Metric]
         yield workers
         yield CounterMetricFamily("foretell_worker_restarts", "Workers that replaced a dead one.", board.restarts)
         yield GaugeMetricFamily("foretell_connections", "Open connections.", sum(board.connections().values()))
+
+
+def _jobs(counts: Mapping[str, int]) -> Iterator[Metric]:
+    if counts:
+        jobs = GaugeMetricFamily("foretell_jobs", "Jobs that are kept, by state.", labels=("state",))
+        for state, count in sorted(counts.items()):
+            jobs.add_metric((state,), count)
+        yield jobs
 
 
 def _resident(pids: dict[int, int]) -> Metric:

@@ -131,8 +131,10 @@ def test_every_status_that_is_described_occurs() -> None:
     with InProcess(Pipeline(model), settings=settings) as client:
         described = client.request("GET", "/openapi.json").json()
         for call in calls(described):
+            if call.path.startswith("/jobs"):
+                continue  # these want a place for jobs: tests/modes/http/test_jobs.py
             for status in map(int, call.operation["responses"]):
-                if status in (408, 431) or (call.operation.get("security") and status in (200, 429, 500)):
+                if status in (202, 408, 431) or (call.operation.get("security") and status in (200, 429, 500)):
                     continue  # the first are for a real server; the others want a repository, and are tried there
                 answer = _provoke(client, model, call, status)
                 assert answer is None or answer.status == status, (call.verb, call.path, status, answer.body)

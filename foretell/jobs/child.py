@@ -1,0 +1,77 @@
+"""Work that is done in a process of its own: it is given one JSON object, and tells JSON objects, one a line.
+
+``{"progress": {...}}``, ``{"log": "..."}``, and at last ``{"done": {...}}`` or ``{"failed": {"code": ..., "message": ...}}``.
+The process ends with us: its standard input stays open for as long as somebody is interested.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from foretell.jobs.envelope import pack
+from foretell.jobs.job import Failure, Job
+from foretell.jobs.work import Again, Done, Notes
+
+LONGEST_LINE = 2**20
+ENDS_WITHIN_S = 5.0  # after it was asked to
+AGAIN_S = 2.0
+
+
+@dataclass(frozen=True)
+class ChildWork:
+    """Runs ``command`` for each job. ``order`` makes of a job what the process is given, or raises why it cannot be done."""
+
+    command: Sequence[str]
+    order: Callable[[Job], Mapping[str, Any]]
+
+    async def __call__(self, job: Job, notes: Notes) -> Done:
+        """Raises Again when the process died without a word: what it had done by then, it finds again."""
+        order = self.order(job)
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*self.command, stdin=pipe, stdout=pipe, limit=LONGEST_LINE)
+        assert process.stdin is not None
+        try:
+            process.stdin.write(orjson.dumps(order) + b"\n")
+            done = await _listen(process, notes)
+            code = await process.wait()
+        finally:
+            await _end(process)
+        if done is None:
+            text = f"the process of this job was ended by signal {-code}" if code < 0 else f"its process ended with code {code}"
+            raise Again(AGAIN_S, Failure("job_abandoned", text))
+        return done
+
+
+async def _listen(process: asyncio.subprocess.Process, notes: Notes) -> Done | None:
+    """What the process says, until it says how it ended."""
+    assert process.stdout is not None
+    while line := await process.stdout.readline():
+        told = orjson.loads(line)
+        if "progress" in told:
+            await notes.progress(told["progress"])
+        elif "log" in told:
+            await notes.log(told["log"])
+        elif "done" in told:
+            return Done(pack(told["done"]))
+        else:
+            return Done(error=Failure(told["failed"]["code"], told["failed"]["message"]))
+    return None
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """See it gone: asked first, then killed."""
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(ENDS_WITHIN_S):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

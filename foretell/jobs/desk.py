@@ -1,0 +1,208 @@
+"""One kind of work in one process: claims jobs, does several side by side, and tells the store how they ended."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+from weakref import WeakValueDictionary
+
+import orjson
+
+from foretell.codes import tell
+from foretell.errors import ForetellError, Unavailable
+from foretell.jobs.job import Failure, Job, Outcome, State
+from foretell.jobs.ledger import Ledger
+from foretell.jobs.limits import Limits
+from foretell.jobs.work import Again, Work
+
+log = logging.getLogger("foretell")
+
+STORE_AGAIN_S = 1.0  # after the store could not be reached
+Ended = Callable[[Job, Outcome], Awaitable[None]]
+"""Told of every end before it is recorded, so that what follows from it is not lost."""
+
+
+class Why(Enum):
+    """Why work in progress is ended from outside."""
+
+    CANCELLED = auto()
+    LOST = auto()  # another worker may have begun it
+    STOPPING = auto()
+
+
+@dataclass(frozen=True)
+class Trade:
+    """``kind`` of jobs, who does one, and how many at a time. ``lasting``: one may take so long that no stop waits for it."""
+
+    kind: str
+    work: Work
+    most: int
+    lasting: bool = False
+
+
+class Desk:
+    """``serve`` claims and starts; ``running`` are the jobs in hand; ``stop`` gives back what does not end in time."""
+
+    def __init__(self, trade: Trade, worker: str, ledger: Ledger, limits: Limits, ended: Ended) -> None:
+        self.trade = trade
+        self.worker = worker
+        self.ledger = ledger
+        self.limits = limits
+        self.ended = ended
+        self.running: dict[str, asyncio.Task[None]] = {}
+        self.ends: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # kept by who waits here for an end
+        self._why: dict[str, Why] = {}
+        self._work_to_do = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Look for work at once."""
+        self._work_to_do.set()
+
+    async def serve(self) -> None:
+        """Claim and start jobs until ``stop``, or until cancelled."""
+        while not self._stopping:
+            self._work_to_do.clear()
+            claimed = await self._claim(self.trade.most - len(self.running))
+            for job in claimed:
+                task = asyncio.ensure_future(self._do(job))
+                self.running[job.id] = task
+            if not claimed:
+                await self._wait_for_work()
+
+    async def _claim(self, most: int) -> Iterable[Job]:
+        if most <= 0:
+            return ()
+        try:
+            store = self.ledger.store
+            return await self.ledger.call(store.claim, self.worker, (self.trade.kind,), most, self.limits.lease_s)
+        except Unavailable as error:
+            log.warning("no jobs can be claimed now: %s", error)
+            await asyncio.sleep(STORE_AGAIN_S)
+            return ()
+
+    async def _wait_for_work(self) -> None:
+        try:
+            async with asyncio.timeout(self.limits.poll_s * random.uniform(0.8, 1.2)):  # so that workers do not look together
+                await self._work_to_do.wait()
+        except TimeoutError:
+            pass
+
+    def interrupt(self, ids: Iterable[str], why: Why) -> None:
+        """End work in progress."""
+        for id in ids:
+            task = self.running.get(id)
+            if task is not None and id not in self._why:
+                self._why[id] = why
+                task.cancel()
+
+    def drain(self) -> None:
+        """Claim nothing more; what would last is given back at once."""
+        self._stopping = True
+        self.wake()
+        if self.trade.lasting:
+            self.interrupt(list(self.running), Why.STOPPING)
+
+    async def stop(self, within_s: float) -> None:
+        """Claim nothing more, let what runs end, and give back what does not end in time."""
+        self.drain()
+        if self.running:
+            await asyncio.wait(self.running.values(), timeout=within_s)
+        while self.running:
+            self.interrupt(list(self.running), Why.STOPPING)
+            await asyncio.wait(self.running.values())
+
+    async def _do(self, job: Job) -> None:
+        try:
+            outcome = await self._outcome(job)
+            if outcome is not None:
+                await self._finish(job, outcome)
+        finally:
+            self._why.pop(job.id, None)
+            self.running.pop(job.id, None)
+            self.wake()
+
+    async def _outcome(self, job: Job) -> Outcome | None:
+        """How the job ended; None when it did not, or is no longer ours."""
+        if job.attempts > self.limits.attempts:
+            text = f"its worker ended {self.limits.attempts} times while this was computed: it is not tried again"
+            return self._failed(job, Failure("job_abandoned", text))
+        try:
+            done = await self.trade.work(job, StoreNotes(self.ledger, job.id, self.worker))
+            state = State.FAILED if done.error else State.DONE
+            return Outcome(job.id, self.worker, state, done.result, done.error)
+        except Again as again:
+            return await self._try_again(job, again)
+        except asyncio.CancelledError:
+            return await self._interrupted(job)
+        except ForetellError as error:
+            return self._failed(job, Failure(error.code, tell(error)))
+        except Exception:
+            log.exception("a job failed by a mistake of the server's own", extra={"job": job.id})
+            return self._failed(job, Failure("internal", "the server made a mistake on this job"))
+
+    def _failed(self, job: Job, error: Failure) -> Outcome:
+        return Outcome(job.id, self.worker, State.FAILED, error=error)
+
+    async def _try_again(self, job: Job, again: Again) -> Outcome | None:
+        if again.error is not None and job.attempts >= self.limits.attempts:
+            return self._failed(job, again.error)
+        await self._put_back(job, again.wait_s, again.error)
+        return None
+
+    async def _interrupted(self, job: Job) -> Outcome | None:
+        why = self._why.get(job.id, Why.STOPPING)
+        if why is Why.CANCELLED:
+            return Outcome(job.id, self.worker, State.CANCELLED)
+        if why is Why.STOPPING:
+            await self._put_back(job, 0.0, None)
+        return None
+
+    async def _put_back(self, job: Job, wait_s: float, error: Failure | None) -> None:
+        try:
+            await self.ledger.call(self.ledger.store.put_back, job.id, self.worker, time.time() + wait_s, error)
+        except Unavailable as unreachable:  # its lease will lapse
+            log.warning("a job could not be given back: %s", unreachable)
+
+    async def _finish(self, job: Job, outcome: Outcome) -> None:
+        """Record the end, again and again while the store cannot be reached: after its lease another would do it once more."""
+        until = time.monotonic() + self.limits.lease_s
+        while True:
+            try:
+                await self.ended(job, outcome)
+                await self.ledger.finish(outcome)
+            except Unavailable as error:
+                if self._stopping or time.monotonic() > until:
+                    log.warning("the end of a job could not be recorded: %s", error)
+                    return
+                await asyncio.sleep(STORE_AGAIN_S)
+            else:
+                waited = self.ends.get(job.id)
+                if waited is not None:
+                    waited.set()
+                return
+
+
+class StoreNotes:
+    """Notes of one job in the store. What cannot be noted is let go: the work itself goes on."""
+
+    def __init__(self, ledger: Ledger, id: str, worker: str) -> None:
+        self.ledger = ledger
+        self.id = id
+        self.worker = worker
+
+    async def progress(self, told: dict[str, Any]) -> None:
+        try:
+            await self.ledger.call(self.ledger.store.report, self.id, self.worker, orjson.dumps(told))
+        except Unavailable as error:
+            log.debug("progress is not noted: %s", error)
+
+    async def log(self, line: str) -> None:
+        try:
+            await self.ledger.call(self.ledger.store.log, self.id, line)
+        except Unavailable as error:
+            log.debug("a line of a job's log is lost: %s", error)

@@ -1,0 +1,82 @@
+"""Where jobs over files may read and write: the folders and bucket prefixes that the operator listed, and nowhere else."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from foretell.errors import Denied, Invalid, Setup
+
+LONGEST = 4096
+SCHEMES = ("s3", "gs", "az")
+_BUCKET = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,254}(/[^\x00-\x1f\\%?#]*)?")
+_PATTERN = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Places:
+    """``folders`` are absolute and without links; ``prefixes`` are like ``s3://bucket/some/`` and end in a slash."""
+
+    folders: tuple[Path, ...] = ()
+    prefixes: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Places":
+        """``/data/in, s3://bucket/in``. Raises Setup ``wrong_setting``, also for a folder that is not there."""
+        folders, prefixes = [], []
+        for part in filter(None, map(str.strip, text.split(","))):
+            if "://" in part:
+                if not _is_bucket(part):
+                    raise Setup("wrong_setting", f"jobs.paths holds {part!r}: write a bucket as s3://BUCKET/PREFIX/")
+                prefixes.append(part.rstrip("/") + "/")
+            elif not Path(part).is_dir():
+                raise Setup("wrong_setting", f"jobs.paths names {part!r}, which is no folder: make it, mkdir -p {part}")
+            else:
+                folders.append(Path(part).resolve())
+        return cls(tuple(folders), tuple(prefixes))
+
+    def check(self, text: str) -> str:
+        """A path as it may be used: in full, without links. Raises Invalid ``wrong_place`` or Denied ``place_not_listed``."""
+        if not text or len(text) > LONGEST or not text.isprintable():
+            raise Invalid("wrong_place", "a place is the full path of a file or folder, or s3://BUCKET/KEY")
+        if "://" in text:
+            if not _is_bucket(text):
+                raise Invalid("wrong_place", "an object store is written as s3://BUCKET/KEY, gs://... or az://...")
+            if not any(text.startswith(prefix) or text + "/" == prefix for prefix in self.prefixes):
+                raise _not_listed("bucket")
+            return text
+        if not text.startswith("/"):
+            raise Invalid("wrong_place", "a path of a job over files is given in full: it begins with /")
+        return str(self._inside(Path(text)))
+
+    def _inside(self, path: Path) -> Path:
+        """Of a pattern, the part before its first wildcard is looked at: what matches is checked when it is read."""
+        parts = path.parts
+        fixed = next((number for number, part in enumerate(parts) if _PATTERN.search(part)), len(parts))
+        try:
+            real = Path(*parts[:fixed]).resolve()
+        except (OSError, RuntimeError, ValueError):  # links in a circle, or a name that cannot be
+            raise _not_listed("folder") from None
+        if ".." in parts or not any(real.is_relative_to(folder) for folder in self.folders):
+            raise _not_listed("folder")
+        return real.joinpath(*parts[fixed:])
+
+    def check_links(self, text: str) -> None:
+        """That no link below a folder leads out of what is listed. Raises Denied ``place_not_listed``."""
+        if "://" in text or not os.path.isdir(text):
+            return
+        for folder, names, files in os.walk(text):
+            for name in (*names, *files):
+                path = os.path.join(folder, name)
+                if os.path.islink(path) and not any(Path(path).resolve().is_relative_to(each) for each in self.folders):
+                    raise _not_listed("folder")
+
+
+def _is_bucket(text: str) -> bool:
+    parts = text.partition("://")[2].rstrip("/").split("/")
+    return _BUCKET.fullmatch(text) is not None and not {"", ".", ".."} & set(parts)
+
+
+def _not_listed(kind: str) -> Denied:
+    text = f"this {kind} is not listed, or a link leads out of one that is: have the operator add it to the setting jobs.paths"
+    return Denied("place_not_listed", text)

@@ -1,0 +1,77 @@
+"""How ``foretell jobs`` shows jobs: a table, a progress bar, and at the end a sentence and an exit code."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from foretell.client.jobs import JobsClient
+from foretell.observe.logs import escape
+
+SOME_ROWS_FAILED = 3
+COLUMNS = ("id", "kind", "state", "created_at", "finished_at")
+
+
+def show_jobs(jobs: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """A table with a line for each job, or one JSON document."""
+    if as_json:
+        sys.stdout.write(orjson.dumps(jobs, option=orjson.OPT_INDENT_2).decode() + "\n")
+        return
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for title in (*COLUMNS, "progress"):
+        table.add_column(title.removesuffix("_at"), overflow="fold", no_wrap=title == "id")
+    for job in jobs:
+        cells = [str(job.get(name) or "") for name in COLUMNS]
+        table.add_row(*(Text(escape(cell, 200)) for cell in (*cells, describe(job))))
+    Console(highlight=False).print(table)
+
+
+def describe(job: Mapping[str, Any]) -> str:
+    """``40 %, 1,024 rows, 512 rows/s, 3 bad, 12 s left``; what is not known is left out."""
+    told = job.get("progress") or {}
+    parts = []
+    if isinstance(told.get("done"), int | float):
+        parts.append(f"{100 * told['done']:.0f} %")
+    if "rows" in told:
+        parts.append(f"{told['rows'] + told.get('failed', 0):,} rows")
+    if told.get("rows_per_s"):
+        parts.append(f"{told['rows_per_s']:,.0f} rows/s")
+    if told.get("failed"):
+        parts.append(f"{told['failed']:,} bad")
+    if told.get("eta_s") is not None and job.get("state") == "running":
+        parts.append(f"{told['eta_s']:,.0f} s left")
+    return ", ".join(parts)
+
+
+def watch_job(client: JobsClient, id: str) -> int:
+    """Show a job until it has ended; gives the exit code. Raises ForetellError."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+    console = Console(stderr=True, highlight=False)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("waiting", total=None, text="")
+        for job in client.watch(id):
+            done = (job.get("progress") or {}).get("done")
+            bar.update(
+                task, description=job["state"], total=done and 1.0, completed=done or 0.0, text=escape(describe(job), 200)
+            )
+    return _conclude(client, job, console)
+
+
+def _conclude(client: JobsClient, job: Mapping[str, Any], console: Console) -> int:
+    if job["state"] != "done":
+        reason = f"{job.get('error', '')} [{job.get('code', '')}]" if job["state"] == "failed" else "nobody wanted it any more"
+        console.print(Text(escape(f"{job['state']}: {reason}", 2000)))
+        return 1
+    if job["kind"] != "files":
+        console.print(f"done: its answer is at /jobs/{job['id']}/result")
+        return 0
+    report = client.result(job["id"])
+    rows, failed, seconds = report["rows"], report["failed"], report["seconds"]
+    bad = f", {failed:,} failed: foretell jobs retry has them answered again" if failed else ""
+    console.print(f"done: {rows:,} rows answered in {seconds:,.1f} s{bad}")
+    return SOME_ROWS_FAILED if failed else 0
