@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,6 +15,7 @@ from foretell.engine.warmup import choose_place, warm_up
 from foretell.memory import Growth
 from foretell.observe.logs import escape
 from foretell.repository import find_models, open_pipeline
+from foretell.repository.files import disk_bytes
 from foretell.repository.model_folder import ModelSource, has_sums
 from foretell.settings import EngineSettings
 from foretell.steps import Function, Step
@@ -115,7 +115,6 @@ def _rows(count: int) -> str:
 
 
 def _inspect(source: ModelSource) -> dict[str, Any]:
-    file = Path(source.path)
     growth, start = Growth(), time.perf_counter()
     pipeline = open_pipeline(source)
     load_s = time.perf_counter() - start
@@ -127,7 +126,7 @@ def _inspect(source: ModelSource) -> dict[str, Any]:
         "description": source.config.description,
         "verified": has_sums(source),
         "path": source.path,
-        "bytes": file.stat().st_size if file.is_file() else None,
+        "bytes": disk_bytes(source),
         "facts": dict(describe(pipeline.model)),
         "inputs": _describe(pipeline.signature.inputs, pipeline.signature.rows),
         "outputs": _describe(pipeline.signature.outputs, pipeline.signature.rows),
@@ -180,7 +179,7 @@ def _lines(specs: Iterable[TensorSpec], rows: bool) -> str:
 
 
 def _remarks(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    size = "" if facts["bytes"] is None else f", {show_bytes(facts['bytes'])}"
+    size = f", {show_bytes(facts['bytes'])}"
     loading, where = show_time(facts["load_ms"] / 1e3), WHERE[facts["placement"]]
     forward = f"{where}; {_refused(facts['refusal'])}"
     if facts["forward_ms"] is not None:
