@@ -1,5 +1,31 @@
 """What is refused of rows in files and object stores."""
 
-from foretell.errors import ForetellError
+from foretell.errors import ForetellError, Setup, Unavailable
 
-FILES: dict[str, tuple[type[ForetellError], str, str]] = {}
+FILES: dict[str, tuple[type[ForetellError], str, str]] = {
+    "changed_run": (
+        Setup,
+        "A run that was interrupted was one of another input, model or settings.",
+        "Run it with what it was begun with, or begin anew with `--restart`: what had been done is thrown away.",
+    ),
+    "busy_target": (
+        Setup,
+        "Another run is writing these answers.",
+        "Wait until it has ended, or name another file with `-o`.",
+    ),
+    "too_many_errors": (
+        Setup,
+        "More rows failed than `--max-errors` allows.",
+        "Read the reasons in the file of errors; correct the rows, or run it again with a higher `--max-errors` to go on.",
+    ),
+    "wrong_filter": (
+        Setup,
+        "The expression of `--where` cannot be understood, or does not fit the rows.",
+        'Write comparisons of columns with numbers or texts, joined by `and`, `or` and `not`, as in `--where "age > 30"`.',
+    ),
+    "lost_store": (
+        Unavailable,
+        "An object store does not answer, or not as it should.",
+        "Check the address, the credentials and the network, and run it again: what has been done is kept.",
+    ),
+}

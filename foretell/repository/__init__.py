@@ -11,6 +11,7 @@ from foretell.backends import SUFFIXES, Backend, ModelOptions, load_backend, rec
 from foretell.backends.python import adapt
 from foretell.errors import Setup
 from foretell.pipeline import Pipeline
+from foretell.repository.fingerprint import fingerprint
 from foretell.repository.model_folder import (
     Found,
     ModelSource,
@@ -101,6 +102,11 @@ def open_pipeline(path: str | Path | ModelSource, *, model_options: ModelOptions
     except Setup as error:
         loaded.close()
         raise Setup(error.code, f"{source.folder / FILE_NAME}: {error.message}", **error.details) from error
+
+
+def find_model(path: str | Path) -> ModelSource:
+    """The only model at a path, of several versions the newest; nothing is loaded. Raises Setup."""
+    return _only(path)
 
 
 def incomplete(found: Found) -> Setup:

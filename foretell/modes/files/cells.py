@@ -11,6 +11,7 @@ from foretell.errors import Setup
 from foretell.modes.files.columns import Binding
 from foretell.modes.files.nested import even, fill, nested, stack_columns
 from foretell.modes.files.rows import BadRow, Numbers, Rows
+from foretell.modes.files.selection import Selection
 from foretell.tensors import Array, Datatype, TensorSpec
 
 EMPTY = ("", "na", "n/a", "nan", "null", "none", "#n/a")
@@ -20,17 +21,27 @@ Bad = dict[int, BadRow]
 
 
 class Cells:
-    """Decodes record batches for some bindings. ``text``: numbers come as text, to be parsed (CSV)."""
+    """Decodes record batches for some bindings. ``text``: numbers come as text, to be parsed (CSV).
 
-    def __init__(self, bindings: Sequence[Binding], *, text: bool) -> None:
+    ``kept`` are the columns to pass on, ``selection`` says which rows are wanted.
+    """
+
+    def __init__(self, bindings: Sequence[Binding], kept: Sequence[str], selection: Selection, *, text: bool) -> None:
         self.bindings = bindings
+        self.kept = kept
+        self.selection = selection
         self.text = text
 
     def decode(self, table: Any, numbers: Numbers) -> Rows:
-        """Rows of a pyarrow Table or RecordBatch; those that do not fit are in ``bad``."""
+        """The wanted rows of a pyarrow Table or RecordBatch; those that do not fit are in ``bad``."""
         bad: Bad = {}
+        count = len(numbers)
+        wanted = self.selection.mask(numbers, table.column)
+        if wanted is not None:
+            table, numbers = table.filter(pa.array(wanted)), numbers[wanted]
         arrays = {binding.spec.name: self._decode_input(binding, table, numbers, bad) for binding in self.bindings}
-        return Rows(numbers, arrays).without(bad)
+        kept = {name: whole(table.column(name)) for name in self.kept}
+        return Rows(numbers, arrays, kept=kept, passed_over=count - len(numbers)).without(bad)
 
     def _decode_input(self, binding: Binding, table: Any, numbers: Numbers, bad: Bad) -> Array:
         columns = [self._decode_column(name, binding.spec, table, numbers, bad) for name in binding.columns]
@@ -39,8 +50,7 @@ class Cells:
         return fill(columns[0], binding.spec)
 
     def _decode_column(self, name: str, spec: TensorSpec, table: Any, numbers: Numbers, bad: Bad) -> Array:
-        column = table.column(name)
-        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        column = whole(table.column(name))
         refuse = _Refusals(name, spec, numbers, bad)
         if self.text and spec.dtype is not Datatype.BYTES:
             column = _parse(column, spec.dtype, refuse)
@@ -64,6 +74,11 @@ class _Refusals:
 
     def note(self, place: int, reason: str) -> None:
         self.bad.setdefault(place, BadRow(int(self.numbers[place]), "bad_row", reason))
+
+
+def whole(column: Any) -> Any:
+    """A column in one piece."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def check_type(name: str, kind: Any, spec: TensorSpec) -> None:

@@ -24,26 +24,35 @@ class Result:
     encoded: list[Any] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
     rows: int = 0
+    passed_over: int = 0
     model_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Computer:
-    """Decodes, computes and encodes a chunk. May be called from several threads at once."""
+    """Decodes, computes and encodes a chunk. May be called from several threads at once. ``file``: what to call the rows' file."""
 
     pipeline: Pipeline
     reader: Reader
     writer: Writer
+    file: str | None = None
 
     def __call__(self, chunk: Chunk) -> Result:
-        result = Result(chunk.done, bad=list(chunk.bad))
+        result = Result(chunk.done, bad=[bad if self.file is None else replace(bad, id=self.file) for bad in chunk.bad])
         if len(chunk.numbers):
-            rows = self.reader.decode(chunk)
+            rows = self._named(self.reader.decode(chunk))
             result.bad += rows.bad
+            result.passed_over = rows.passed_over
             for part in self._runs(rows) if len(rows) else ():
                 self._answer(part, result)
         result.bad.sort(key=lambda bad: bad.row)
         return result
+
+    def _named(self, rows: Rows) -> Rows:
+        """The rows of one of many tables by its name."""
+        if self.file is None or rows.ids is not None:
+            return rows
+        return replace(rows, ids=[self.file] * len(rows), bad=tuple(replace(bad, id=self.file) for bad in rows.bad))
 
     def _runs(self, rows: Rows) -> Iterator[Rows]:
         """Neighbouring rows of one shape together, so that each run is one array for each input."""
@@ -62,7 +71,9 @@ class Computer:
     def _answer(self, rows: Rows, result: Result) -> None:
         """Adds the answers to these rows: a failure of many is looked for in each half, a failure of one is a bad row."""
         try:
-            result.encoded.append(self.writer.encode(Answers(rows.numbers, self._timed(rows.arrays, result), rows.ids)))
+            result.encoded.append(
+                self.writer.encode(Answers(rows.numbers, self._timed(rows.arrays, result), rows.ids, rows.kept))
+            )
             result.rows += len(rows)
         except (Invalid, Broken) as error:
             if len(rows) == 1:

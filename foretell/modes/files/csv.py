@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import io
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
@@ -13,13 +15,17 @@ import pyarrow.csv
 from foretell.errors import Broken, Setup
 from foretell.modes.files.cells import Cells
 from foretell.modes.files.columns import Binding, bind, needed
-from foretell.modes.files.outputs import to_arrow
+from foretell.modes.files.lines import csv_ends
+from foretell.modes.files.outputs import as_text, to_arrow, with_arrow
+from foretell.modes.files.partitions import partition_of, with_partition
 from foretell.modes.files.rechunk import rechunk
 from foretell.modes.files.rows import Answers, BadRow, Chunk, Numbers, Rows, Sheet, Source, leading_columns
+from foretell.modes.files.selection import kept_columns, selection_of
 from foretell.tensors import Array, Datatype
 
 BLOCK_BYTES = 2**20
 """Bytes parsed at a time, and so the longest row."""
+BOM = b"\xef\xbb\xbf"
 MOST_REFUSED = 100_000
 """Rows of the wrong length in a row, after which the whole file is refused: its delimiter must be another."""
 
@@ -28,45 +34,54 @@ def read(source: Source) -> "CsvReader":
     """Opens the file and matches its header. Raises Setup."""
     with contextlib.ExitStack() as on_refusal:
         stream = on_refusal.enter_context(source.path.open("rb"))
-        header = _read_header(stream, source)
+        if source.shard is None:
+            header, start = read_header(stream, str(source.path))
+            stop = stream.seek(0, os.SEEK_END)
+        else:
+            header, start, stop = list(source.shard.columns), source.shard.start, source.shard.stop
         _refuse_other_separators(header, source)
-        reader = CsvReader(source, stream, header, bind(source, header))
+        stream.seek(start)
+        reader = CsvReader(source, Section(stream, stop - start), header, bind(source, header, partition_of(source)))
         on_refusal.pop_all()
     return reader
 
 
 class CsvReader:
-    """Rows of a CSV file. Cells are split here as text and become numbers in ``decode``, on the workers."""
+    """Rows of a CSV file. Cells are split here as text and become numbers in ``decode``."""
 
-    def __init__(self, source: Source, stream: BinaryIO, header: Sequence[str], bindings: Sequence[Binding]) -> None:
+    def __init__(self, source: Source, section: "Section", header: Sequence[str], bindings: Sequence[Binding]) -> None:
         self.source = source
-        self.stream = stream
+        self.section = section
         self.header = header
-        self.columns = needed(bindings)
+        self.partition = partition_of(source)
+        known = [*header, *(name for name in self.partition if name not in header)]
+        selection, kept = selection_of(source), kept_columns(source, known)
+        self.wanted = list(dict.fromkeys([*needed(bindings), *kept, *selection.columns(known)]))
+        self.columns = [name for name in self.wanted if name in header]
         self.texts = {name for binding in bindings if binding.spec.dtype is Datatype.BYTES for name in binding.columns}
-        self.cells = Cells(bindings, text=True)
+        self.cells = Cells(bindings, kept, selection, text=True)
 
     def chunks(self) -> Iterator[Chunk]:
-        total = self.source.path.stat().st_size or 1
         refused: deque[BadRow] = deque()
-        first = 0
+        first = self.source.first_row
         for table in rechunk(self._batches(refused), self.source.chunk_rows):
             numbers, bad = _number(first, table.num_rows, refused)
             first += table.num_rows + len(bad)
-            yield Chunk(numbers, table, min(1.0, self.stream.tell() / total), bad)
+            yield Chunk(numbers, table, self.section.done, bad)
         if refused:
             yield Chunk(np.empty(0, dtype=np.int64), None, 1.0, tuple(refused))
 
     def decode(self, chunk: Chunk) -> Rows:
-        return self.cells.decode(chunk.raw, chunk.numbers)
+        table = with_partition(chunk.raw, self.partition, self.wanted)
+        return self.cells.decode(table, chunk.numbers)
 
     def close(self) -> None:
-        self.stream.close()
+        self.section.close()
 
     def _batches(self, refused: deque[BadRow]) -> Iterator[Any]:
         def refuse(row: Any) -> str:
             error = f"the row has {row.actual_columns} cells, the header {row.expected_columns}"
-            refused.append(BadRow(row.number - 1, "bad_row", error))
+            refused.append(BadRow(self.source.first_row + row.number - 1, "bad_row", error))
             return "skip" if len(refused) < MOST_REFUSED else "error"
 
         try:
@@ -95,9 +110,9 @@ class CsvReader:
         names = [str(place) for place in range(len(self.header))]
         reading = pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names)
         parsing = pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse)
-        if not self.stream.peek(1):  # type: ignore[attr-defined]  # a BufferedReader
+        if not self.section.length:
             return None
-        return pa.csv.open_csv(self.stream, reading, parsing, options)
+        return pa.csv.open_csv(self.section, reading, parsing, options)
 
 
 class CsvWriter:
@@ -109,11 +124,11 @@ class CsvWriter:
 
     def encode(self, answers: Answers) -> tuple[list[str], bytes]:
         columns: dict[str, Any] = {}
-        for name, column in {**leading_columns(answers), **answers.outputs}.items():
-            for key, values in _spread(name, np.asarray(column)):
+        for name, column in {**leading_columns(with_arrow(answers)), **answers.outputs}.items():
+            for key, values in _spread(name, column):
                 if key in columns:
                     raise Broken("wrong_output", f"two output columns are named {key!r}: write to .parquet or .ndjson instead")
-                columns[key] = to_arrow(values, name)
+                columns[key] = values
         sink = pa.BufferOutputStream()
         if len(answers.numbers):
             options = pa.csv.WriteOptions(include_header=False, quoting_style="needed")
@@ -132,24 +147,27 @@ class CsvWriter:
             )
         self.sheet.stream.write(text)
 
-    def finish(self) -> None:
+    def finish(self) -> int:
         if self.header is None:
             self.write(self.encode(self.sheet.no_answers()))
         self.sheet.stream.flush()
+        return len(_header_line(self.header or []))
 
 
-def _read_header(stream: BinaryIO, source: Source) -> list[str]:
-    """The names in the first line that is not blank."""
-    lines = iter(lambda: stream.readline(BLOCK_BYTES).decode("utf-8-sig"), "")
+def read_header(stream: BinaryIO, path: str) -> tuple[list[str], int]:
+    """The names in the first line that is not blank, and the byte behind it. Raises Setup ``broken_file``."""
+    block = stream.read(BLOCK_BYTES)
+    start = len(BOM) if block.startswith(BOM) else 0
+    ends = csv_ends(block[start:]) if block[start:].strip() else []
+    stop = start + int(ends[0]) if len(ends) else len(block)
     try:
-        header = next((row for row in csv.reader(lines) if row), None)
+        line = block[start:stop].decode("utf-8")
+        header = next((row for row in csv.reader(io.StringIO(line.strip("\r\n"), newline="")) if row), None)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise Setup(
-            "broken_file", f"{source.path} has a header that cannot be read: {error}: save it as CSV in UTF-8"
-        ) from error
+        raise Setup("broken_file", f"{path} has a header that cannot be read: {error}: save it as CSV in UTF-8") from error
     if header is None:
-        raise Setup("broken_file", f"{source.path} is empty: the first row of a CSV file names its columns")
-    return [name.strip() for name in header]
+        raise Setup("broken_file", f"{path} is empty: the first row of a CSV file names its columns")
+    return [name.strip() for name in header], stop
 
 
 def _refuse_other_separators(header: Sequence[str], source: Source) -> None:
@@ -172,13 +190,46 @@ def _number(first: int, count: int, refused: deque[BadRow]) -> tuple[Numbers, tu
     return numbers, tuple(bad)
 
 
-def _spread(name: str, values: Array) -> Iterator[tuple[str, Array]]:
+def _spread(name: str, column: Any) -> Iterator[tuple[str, Any]]:
+    """A tensor as a column for each of its elements; each column as Arrow has it."""
+    if isinstance(column, pa.Array):
+        yield name, as_text(column) if pa.types.is_nested(column.type) else column
+        return
+    values: Array = np.asarray(column)
     if values.ndim == 1:
-        yield name, values
+        yield name, to_arrow(values, name)
         return
     flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
     for i in range(flat.shape[1]):
-        yield f"{name}_{i}", flat[:, i]
+        yield f"{name}_{i}", to_arrow(flat[:, i], name)
+
+
+class Section:
+    """The next ``length`` bytes of a stream, as a stream that Arrow reads."""
+
+    def __init__(self, stream: BinaryIO, length: int) -> None:
+        self.stream = stream
+        self.length = length
+        self.left = length
+
+    @property
+    def closed(self) -> bool:
+        return self.stream.closed
+
+    @property
+    def done(self) -> float:
+        return 1 - self.left / self.length if self.length else 1.0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.stream.read(self.left if size < 0 else min(size, self.left))
+        self.left -= len(data)
+        return data
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.stream.close()
 
 
 def _header_line(names: Sequence[str]) -> bytes:

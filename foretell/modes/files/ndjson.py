@@ -1,11 +1,12 @@
 """NDJSON: one JSON object a line; NaN and the infinities are the strings "NaN", "Infinity" and "-Infinity" both ways."""
 
+import base64
 import contextlib
 import itertools
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, BinaryIO, Literal
 
 import msgspec
@@ -16,6 +17,8 @@ from foretell.errors import Broken, Setup
 from foretell.modes.files.columns import Binding, bind
 from foretell.modes.files.nested import even, fill, nested
 from foretell.modes.files.rows import STANDARD, Answers, BadRow, Chunk, Numbers, Rows, Sheet, Source, leading_columns
+from foretell.modes.files.selection import kept_columns, selection_of
+from foretell.plugins import needs_extra
 from foretell.tensors import Array, Datatype, TensorSpec
 
 BLOCK_BYTES = 2**20
@@ -34,12 +37,21 @@ def read(source: Source) -> "NdjsonReader":
     """Opens the file and matches its columns: the keys of the first chunk of rows. Raises Setup."""
     with contextlib.ExitStack() as on_refusal:
         stream = sys.stdin.buffer if source.path == STANDARD else on_refusal.enter_context(source.path.open("rb"))
-        lines = split_lines(stream, source)
-        first = list(itertools.islice(lines, source.chunk_rows))
-        keys = _keys(first)
+        length = None
+        if source.shard is not None:
+            stream.seek(source.shard.start)
+            length = source.shard.stop - source.shard.start
+        lines = split_lines(stream, source, length)
+        first: list[bytes] = []
+        if source.shard is not None:
+            keys = {name: name in source.shard.lists for name in source.shard.columns}
+        else:
+            first = list(itertools.islice(lines, source.chunk_rows))
+            keys = keys_of(first)
         bindings = bind(source, list(keys)) if keys else tuple(Binding(spec, (spec.name,)) for spec in source.signature.inputs)
+        reader = NdjsonReader(source, stream, itertools.chain(first, lines), bindings, keys)
         on_refusal.pop_all()
-    return NdjsonReader(source, stream, itertools.chain(first, lines), bindings, keys)
+    return reader
 
 
 class NdjsonReader:
@@ -52,26 +64,40 @@ class NdjsonReader:
         self.stream = stream
         self.lines = lines
         self.bindings = bindings
+        self.kept = kept_columns(source, list(keys))
+        self.selection = selection_of(source)
         self.row = msgspec.json.Decoder(_row_type(bindings, keys))
+        self.raw = RawColumns(self.kept)
+        self.selection.columns(list(keys))
 
     def chunks(self) -> Iterator[Chunk]:
-        size = os.fstat(self.stream.fileno()).st_size if self.stream.seekable() else 0
-        first = 0
+        first = self.source.first_row
         while lines := list(itertools.islice(self.lines, self.source.chunk_rows)):
-            yield Chunk(np.arange(first, first + len(lines)), lines, min(1.0, self.stream.tell() / size) if size else None)
+            yield Chunk(np.arange(first, first + len(lines)), lines, None)
             first += len(lines)
 
     def decode(self, chunk: Chunk) -> Rows:
         bad: dict[int, BadRow] = {}
+        chunk, passed_over = self._choose(chunk)
         rows = self._decode_lines(chunk.raw, chunk.numbers, bad)
-        kept = np.delete(chunk.numbers, list(bad)) if bad else chunk.numbers
+        numbers = np.delete(chunk.numbers, list(bad)) if bad else chunk.numbers
         fresh: dict[int, BadRow] = {}
-        arrays = {binding.spec.name: _column(at, binding, rows, kept, fresh) for at, binding in enumerate(self.bindings)}
-        return Rows(kept, arrays, tuple(bad.values())).without(fresh)
+        arrays = {binding.spec.name: _column(at, binding, rows, numbers, fresh) for at, binding in enumerate(self.bindings)}
+        good = [line for place, line in enumerate(chunk.raw) if place not in bad] if self.kept else []
+        kept = self.raw.of(good)
+        return Rows(numbers, arrays, tuple(bad.values()), kept=kept, passed_over=passed_over).without(fresh)
 
     def close(self) -> None:
         if self.source.path != STANDARD:
             self.stream.close()
+
+    def _choose(self, chunk: Chunk) -> tuple[Chunk, int]:
+        """The wanted rows of a chunk, and how many it has besides."""
+        wanted = self.selection.mask(chunk.numbers, lambda name: RawColumns([name]).values(chunk.raw, name))
+        if wanted is None:
+            return chunk, 0
+        lines = [line for line, is_wanted in zip(chunk.raw, wanted, strict=True) if is_wanted]
+        return replace(chunk, numbers=chunk.numbers[wanted], raw=lines), len(wanted) - len(lines)
 
     def _decode_lines(self, lines: list[bytes], numbers: Numbers, bad: dict[int, BadRow]) -> list[Any]:
         decode = self.row.decode
@@ -90,6 +116,45 @@ class NdjsonReader:
         return rows
 
 
+class RawColumns:
+    """Some columns of JSON lines as JSON text, whatever they hold; ``null`` where a row has no such key."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        fields = [(f"k{at}", msgspec.Raw, msgspec.Raw(b"null")) for at in range(len(names))]
+        rename = {f"k{at}": name for at, name in enumerate(names)}
+        self.row = msgspec.json.Decoder(msgspec.defstruct("Kept", fields, rename=rename, gc=False))
+
+    def of(self, lines: Sequence[bytes]) -> dict[str, Array]:
+        """Object arrays of bytes, one for each column. Raises msgspec.MsgspecError for a line that is no object."""
+        if not self.names:
+            return {}
+        rows = [self.row.decode(line) for line in lines]
+        columns = {name: np.empty(len(rows), dtype=np.object_) for name in self.names}
+        for at, name in enumerate(self.names):
+            columns[name][:] = [bytes(getattr(row, f"k{at}")) for row in rows]
+        return columns
+
+
+    def values(self, lines: Sequence[bytes], name: str) -> Any:
+        """One column as an Arrow array of numbers, truth values or texts; empty where a line has none, or is no object."""
+        with needs_extra("--where", "files"):
+            import pyarrow as pa
+        found: list[Any] = []
+        for line in lines:
+            try:
+                value = msgspec.json.decode(self.row.decode(line).k0)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                value = None
+            found.append(value if isinstance(value, str | bool | int | float) else None)
+        kinds = {type(value) for value in found if value is not None}
+        if kinds <= {int, float}:
+            return pa.array([None if value is None else float(value) for value in found], pa.float64())
+        if kinds == {bool}:
+            return pa.array(found, pa.bool_())
+        return pa.array([None if value is None else str(value) for value in found], pa.string())
+
+
 class NdjsonWriter:
     """A JSON object a row: its number, its file name if it is a file, then each output, tensors as nested lists."""
 
@@ -97,26 +162,31 @@ class NdjsonWriter:
         self.stream = sheet.stream
 
     def encode(self, answers: Answers) -> bytes:
-        columns = {**leading_columns(answers), **answers.outputs}
+        leading = leading_columns(answers)
+        columns = {**leading, **answers.outputs}
+        kept = list(leading)[len(leading) - len(answers.kept) :]
         if not len(answers.numbers):
             return b""
         keys = [orjson.dumps(name) + b":" for name in columns]
-        cells = [_tokens(np.asarray(column), name) for name, column in columns.items()]
+        cells = [kept_tokens(column) if name in kept else _tokens(np.asarray(column), name) for name, column in columns.items()]
         fields = [[key + cell for cell in column] for key, column in zip(keys, cells, strict=True)]
         return b"".join([b"{" + b",".join(row) + b"}\n" for row in zip(*fields, strict=True)])
 
     def write(self, encoded: bytes) -> None:
         self.stream.write(encoded)
 
-    def finish(self) -> None:
+    def finish(self) -> int:
         self.stream.flush()
+        return 0
 
 
-def split_lines(stream: BinaryIO, source: Source) -> Iterator[bytes]:
-    """The lines that are not blank, without their ends. Raises Setup for a line that would not fit in memory."""
+def split_lines(stream: BinaryIO, source: Source, length: int | None = None) -> Iterator[bytes]:
+    """The lines that are not blank, of the next ``length`` bytes, without their ends. Raises Setup for one that is too long."""
     rest = b""
     read_block = getattr(stream, "read1", stream.read)
-    while block := read_block(BLOCK_BYTES):
+    left = sys.maxsize if length is None else length
+    while block := read_block(min(BLOCK_BYTES, left)):
+        left -= len(block)
         lines = (rest + block).split(b"\n") if b"\n" in block else [rest + block]
         rest = lines.pop()
         if len(rest) > LONGEST_LINE_BYTES:
@@ -128,7 +198,7 @@ def split_lines(stream: BinaryIO, source: Source) -> Iterator[bytes]:
         yield rest
 
 
-def _keys(lines: Sequence[bytes]) -> dict[str, bool]:
+def keys_of(lines: Sequence[bytes]) -> dict[str, bool]:
     """Each key of these rows, and whether any row has a list there."""
     keys: dict[str, bool] = {}
     decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -219,6 +289,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(element) for element in value]
     return value.b64 if isinstance(value, Base64) else value
+
+
+def kept_tokens(column: Any) -> list[bytes]:
+    """A kept column as JSON: what was JSON stays as it is; dates and decimals of Arrow become text, bytes ``{"b64": ...}``."""
+    if isinstance(column, np.ndarray):
+        return list(column)
+    return [orjson.dumps(value, default=_plain_json) for value in column.to_pylist()]
+
+
+def _plain_json(value: object) -> object:
+    return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else str(value)
 
 
 def _tokens(array: Array, name: str) -> list[bytes]:

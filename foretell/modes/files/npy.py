@@ -9,6 +9,8 @@ from numpy.lib import format as npy_format
 from foretell.errors import Broken, Setup
 from foretell.modes.files.nested import fill
 from foretell.modes.files.rows import Answers, Chunk, Rows, Sheet, Source
+from foretell.modes.files.selection import selection_of
+from foretell.storage import Place
 from foretell.tensors import Array, Datatype, TensorSpec, show_shape
 
 
@@ -20,16 +22,22 @@ def read(source: Source) -> "NpyReader":
             "missing_column",
             f"an .npy file holds one tensor, the model takes {len(inputs)}: write them as columns of a .parquet file",
         )
-    try:
-        array = np.load(source.path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise Setup(
-            "broken_file", f"{source.path} cannot be read as .npy: {error}: save one array of numbers with numpy.save"
-        ) from error
-    if not isinstance(array, np.memmap) or array.dtype.kind not in "biufSU":
-        raise Setup("broken_file", f"{source.path} does not hold one array of numbers or text: save one with numpy.save")
+    array = open_array(source.path)
     _check_shape(source, inputs[0], array)
     return NpyReader(source, inputs[0], array)
+
+
+def open_array(path: Place) -> "np.memmap[Any, Any]":
+    """The array of a file by memory map. Raises Setup ``broken_file``."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise Setup(
+            "broken_file", f"{path} cannot be read as .npy: {error}: save one array of numbers with numpy.save"
+        ) from error
+    if not isinstance(array, np.memmap) or array.dtype.kind not in "biufSU":
+        raise Setup("broken_file", f"{path} does not hold one array of numbers or text: save one with numpy.save")
+    return array
 
 
 class NpyReader:
@@ -41,15 +49,22 @@ class NpyReader:
         self.array = array
 
     def chunks(self) -> Iterator[Chunk]:
-        for start in range(0, len(self.array), self.source.chunk_rows):
-            stop = min(start + self.source.chunk_rows, len(self.array))
-            yield Chunk(np.arange(start, stop), slice(start, stop), stop / len(self.array))
+        shard = self.source.shard
+        begin, end = (0, len(self.array)) if shard is None else (shard.start, shard.stop)
+        for start in range(begin, end, self.source.chunk_rows):
+            stop = min(start + self.source.chunk_rows, end)
+            yield Chunk(np.arange(start, stop), slice(start, stop), (stop - begin) / (end - begin))
 
     def decode(self, chunk: Chunk) -> Rows:
-        values = self._map(chunk.raw)
+        values, numbers = self._map(chunk.raw), chunk.numbers
+        selection = selection_of(self.source)
+        wanted = selection.mask(numbers, selection.refuse)
+        if wanted is not None:
+            values, numbers = values[wanted], numbers[wanted]
         wide = values.dtype.kind in "iu" and self.spec.dtype.is_float
         values = values.astype(np.float64) if wide else _encoded(values) if values.dtype.kind in "SU" else values
-        return Rows(chunk.numbers, {self.spec.name: fill(values, self.spec)})
+        passed_over = len(chunk.numbers) - len(numbers)
+        return Rows(numbers, {self.spec.name: fill(values, self.spec)}, passed_over=passed_over)
 
     def close(self) -> None:
         return None
@@ -99,12 +114,13 @@ class NpyWriter:
         self.rows += len(encoded)
         self.sheet.stream.write(encoded.data if encoded.size else b"")
 
-    def finish(self) -> None:
+    def finish(self) -> int:
         if self.kind is None:
             self.write(self.encode(self.sheet.no_answers()))
         self.sheet.stream.seek(0)
         self._write_header()  # numpy leaves room in it for any number of rows
         self.sheet.stream.flush()
+        return self.sheet.stream.tell()
 
     def _write_header(self) -> None:
         dtype, shape = self.kind or (np.dtype(np.float32), ())

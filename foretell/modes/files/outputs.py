@@ -1,12 +1,33 @@
 """Outputs as Arrow arrays, for the writers that go through Arrow."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from foretell.errors import Broken
+from foretell.modes.files.rows import Answers
 from foretell.tensors import Array
+
+
+def as_text(column: Any) -> Any:
+    """A nested Arrow column as JSON text, for formats of plain cells."""
+    texts = [None if value is None else orjson.dumps(value, default=str).decode() for value in column.to_pylist()]
+    return pa.array(texts, pa.string())
+
+
+def with_arrow(answers: Answers) -> Answers:
+    """The answers with all kept columns as Arrow arrays."""
+    kept = {name: _from_json(column) if isinstance(column, np.ndarray) else column for name, column in answers.kept.items()}
+    return replace(answers, kept=kept)
+
+
+def _from_json(column: Array) -> Any:
+    """A kept column of JSON texts: texts as they are, all else as its JSON, nothing for null."""
+    values = [orjson.loads(value) if value[:1] == b'"' else None if value == b"null" else value.decode() for value in column]
+    return pa.array(values, pa.string())
 
 
 def to_arrow(values: Array, name: str) -> Any:

@@ -1,21 +1,31 @@
-"""From a file of rows to a file of answers: read, compute side by side, write in order."""
+"""From rows in files to answers in files: cut into shards, run side by side, each committed by itself, joined at the end."""
 
 import contextlib
+import itertools
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 from foretell.backends import Backend, is_thread_safe
 from foretell.cpus import usable_cpus
-from foretell.modes.files.compute import Computer, Result
-from foretell.modes.files.formats import format_of, open_reader, open_writer
-from foretell.modes.files.progress import Progress, choose_progress
-from foretell.modes.files.rows import Sheet, Source, Writer
-from foretell.modes.files.target import Target, check_target
-from foretell.modes.files.window import in_order
+from foretell.errors import Setup
+from foretell.modes.files.executor import Executor, Threads
+from foretell.modes.files.forecast import Forecast, measure
+from foretell.modes.files.formats import open_reader
+from foretell.modes.files.inputs import Inputs, find_inputs
+from foretell.modes.files.ledger import Ledger
+from foretell.modes.files.options import Options
+from foretell.modes.files.plan import Cut, plan
+from foretell.modes.files.progress import Tally, choose_progress
+from foretell.modes.files.report import Report
+from foretell.modes.files.rows import STANDARD
+from foretell.modes.files.run import Task, source_of, too_many_errors
+from foretell.modes.files.shard import Choice, Shard, Work
+from foretell.modes.files.stream import Stream
+from foretell.modes.files.target import Target, check_target, find_target
 from foretell.pipeline import Pipeline
 from foretell.settings import PredictSettings
 from foretell.tensors import Arrays, Datatype, Signature, TensorSpec
@@ -26,81 +36,168 @@ OPEN_LENGTH = 512
 TEXT_BYTES = 256
 ENCODED_BYTES = 64 * 2**10
 """What is reckoned for an axis of open length, a text, and bytes that are no text: an encoded image."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of a file. ``model_s`` is the time in the pipeline, summed over the threads; ``rows`` had an answer."""
-
-    rows: int
-    failed: int
-    seconds: float
-    model_s: float
-    target: Path
-    errors: Path | None = None
-
-    @property
-    def rows_per_s(self) -> float:
-        return (self.rows + self.failed) / self.seconds if self.seconds else 0.0
+SHARD_ROWS = 2**18
 
 
 def predict(
     pipeline: Pipeline,
-    source: Path,
-    target: Path,
-    settings: PredictSettings,
-    *,
-    map: Mapping[str, str] | None = None,
-    progress: bool = False,
+    source: str | Path,
+    target: str | Path,
+    settings: PredictSettings | None = None,
+    options: Options | None = None,
 ) -> Report:
-    """Answers every row of ``source`` into ``target``, in order, in memory that does not grow with the file.
+    """Answers every row of ``source`` into ``target``, in order, in memory that does not grow with the input.
 
-    Both are CSV, NDJSON, Parquet or .npy by their suffix; ``source`` may also be a folder of images, and either may be
-    ``-`` for NDJSON on standard input or output. Columns are matched by name, as foretell/modes/files/columns.py tells;
-    ``map`` gives an input another column. Numbers for a float input are rounded to its precision; an empty cell is NaN
-    there, and makes a bad row elsewhere.
+    ``source`` is a file (CSV, NDJSON, Parquet, .npy by its suffix), a folder or pattern of such files, a folder of images, or the
+    URL of one in an object store; ``target`` a file, or a folder that gets a file for each shard, laid out like the input.
+    Either may be ``-`` for NDJSON on standard input or output. Columns are matched by name, as foretell/modes/files/columns.py
+    tells. Numbers for a float input are rounded to its precision; an empty cell is NaN there, and makes a bad row elsewhere.
 
-    The answers have a column ``row`` (from 0), for images also ``file``, then one for each output; .npy has the output
-    alone. A bad row is left out and told in ``target`` + ``.errors.ndjson``, which exists only if there are any.
-    ``target`` appears when all is done. Raises Setup, naming file and cure; then nothing is left behind.
+    The answers have a column ``row`` (from 0, in its file), for many files also ``file``, the kept columns, then one for each
+    output; .npy has the output alone. A bad row is left out and told in ``target`` + ``.errors.ndjson``, which exists only if
+    there are any. ``target`` appears when all is done. What has been done is kept beside it, and the same call goes on from
+    there. Raises Setup, Unavailable, naming file and cure.
     """
-    started = time.perf_counter()
-    check_target(source, target)
-    rows = Source(source, pipeline.signature, chunk_rows(pipeline, settings.batch_rows), map or {})
-    with contextlib.closing(open_reader(rows)) as reader, Target(target) as out:
-        writer = open_writer(Sheet(out.stream, pipeline.signature, target, ids=format_of(source) == "images"))
-        results = in_order(Computer(_shareable(pipeline), reader, writer), reader.chunks(), settings.workers or usable_cpus())
-        with choose_progress(progress) as bar, contextlib.closing(results):
-            tally = _write(results, writer, out, bar)
-        writer.finish()
-        out.commit()
-    return Report(tally.rows, tally.failed, time.perf_counter() - started, tally.model_s, target, out.errors)
+    settings, options = settings or PredictSettings(), options or Options()
+    if str(STANDARD) in (str(source), str(target)):
+        return _stream(pipeline, source, target, settings, options)
+    inputs = find_inputs(str(source), pipeline.signature)
+    return Run(pipeline, inputs, find_target(target, inputs, options.format), settings, options).run()
+
+
+def forecast(
+    pipeline: Pipeline,
+    source: str | Path,
+    target: str | Path,
+    settings: PredictSettings | None = None,
+    options: Options | None = None,
+) -> Forecast:
+    """What ``predict`` with the same arguments will take, measured on the first rows for some seconds; nothing is written.
+
+    Raises Setup, Unavailable, for what would keep it from starting.
+    """
+    settings, options = settings or PredictSettings(), options or Options()
+    if str(source) == str(STANDARD):
+        raise Setup("wrong_target", "standard input is read once, so that nothing can be told before: name a file")
+    inputs = find_inputs(str(source), pipeline.signature)
+    place = find_target("answers.ndjson" if str(target) == str(STANDARD) else target, inputs, options.format)
+    return Run(pipeline, inputs, place, settings, options).forecast()
+
+
+def _stream(pipeline: Pipeline, source: str | Path, target: str | Path, settings: PredictSettings, options: Options) -> Report:
+    """Standard input or output: nothing to divide, and nothing to take up again."""
+    place = None if str(target) == str(STANDARD) else find_target(target, None)
+    form = "ndjson" if place is None else place.format
+    many = str(source) != str(STANDARD) and find_inputs(str(source), pipeline.signature).are_many
+    work = make_work(pipeline, form, settings, options, ids=many)
+    stream = Stream(shareable(pipeline), work, settings, options.limit)
+    return stream.run(source, place, Tally(options.progress), bar=options.bar)
+
+
+def make_work(pipeline: Pipeline, form: str, settings: PredictSettings, options: Options, *, ids: bool) -> Work:
+    """What is the same for all shards, but where their parts go."""
+    return Work(
+        models=dict(options.models),
+        parts="",
+        format=form,
+        map=dict(options.map),
+        keep=tuple(options.keep),
+        choice=Choice(options.where, options.sample, options.seed),
+        ids=ids,
+        chunk_rows=chunk_rows(pipeline, settings.batch_rows),
+        most_errors=settings.max_errors,
+    )
+
+
+class Run:
+    """One run, from what it reads to its report."""
+
+    def __init__(self, pipeline: Pipeline, inputs: Inputs, target: Target, settings: PredictSettings, options: Options) -> None:
+        self.pipeline = pipeline
+        self.inputs = inputs
+        self.target = target
+        self.settings = settings
+        self.options = options
+        self.workers = settings.workers or usable_cpus()
+        work = make_work(pipeline, target.format, settings, options, ids=inputs.are_many)
+        self.work = replace(work, parts=str(target.parts), target=str(target.path) if target.is_folder else "")
+
+    def run(self) -> Report:
+        """Raises Setup, Unavailable; what was done before is kept."""
+        started = time.perf_counter()
+        check_target(self.inputs, self.target)
+        size = Cut(self.settings.shard_rows or SHARD_ROWS, limit=self.options.limit)
+        shards = plan(self.inputs, size)
+        first = list(itertools.islice(shards, self.workers))
+        self._try(first)
+        ledger = Ledger(self.target.parts, self._key(size), self.target.clear).begin(restart=self.options.restart)
+        with contextlib.closing(ledger):
+            tally = self._answer(
+                itertools.chain(first, shards), ledger, self.workers if len(first) >= self.workers else len(first)
+            )
+            errors = self.target.finish(ledger)
+        resumed = tally.resumed
+        return Report(
+            tally.rows,
+            tally.failed,
+            time.perf_counter() - started,
+            tally.model_s,
+            self.target.path,
+            errors,
+            passed_over=tally.passed_over,
+            resumed=resumed,
+            workers=self.workers,
+            price_per_hour=self.settings.price_per_hour,
+        )
+
+    def forecast(self) -> Forecast:
+        """Measured, with nothing written. Raises Setup, Unavailable."""
+        check_target(self.inputs, self.target)
+        shards = plan(self.inputs, Cut(self.settings.shard_rows or SHARD_ROWS, limit=self.options.limit))
+        return measure(shareable(self.pipeline), self.work, shards, self.settings, self.workers)
+
+    def _try(self, first: list[Shard]) -> None:
+        """That the first rows fit the model, before anything is written. Raises Setup."""
+        for shard in first[:1]:
+            open_reader(source_of(self.work, shard, self.pipeline)).close()
+        self.target.check(self.pipeline.signature)
+
+    def _answer(self, shards: Iterator[Shard], ledger: Ledger, busy: int) -> Tally:
+        """Run what has not been done. Fewer shards than workers have their chunks computed side by side."""
+        tally = Tally(self.options.progress)
+        for done in ledger.done.values():
+            tally.resume(done)
+        left = (shard for shard in shards if shard.index not in ledger.done)
+        threads = max(1, self.workers // max(1, busy))
+        task = Task(self.work, shareable(self.pipeline), tally.tick, threading.Event(), threads)
+        execute: Executor = self.options.executor or Threads(self.workers)
+        with choose_progress(self.options.bar, tally):
+            for done in execute(task, left):
+                ledger.done[done.index] = done
+                tally.add(done)
+                if 0 <= self.settings.max_errors < tally.failed:
+                    raise too_many_errors(tally.failed, self.settings.max_errors)
+        return tally
+
+    def _key(self, size: Cut) -> dict[str, object]:
+        """What must be the same for a run to be taken up again."""
+        return {
+            "model": dict(self.options.fingerprints) or str(self.pipeline.signature),
+            "input": self.inputs.key,
+            "output": self.work.format,
+            "map": dict(self.work.map),
+            "keep": list(self.work.keep),
+            "where": self.work.choice.where,
+            "sample": [self.work.choice.sample, self.work.choice.seed],
+            "limit": self.options.limit,
+            "shard size": [size.rows, size.bytes],
+        }
 
 
 def chunk_rows(pipeline: Pipeline, most: int) -> int:
     """Rows of one chunk: ``most``, or fewer where the tensors before or behind the steps are large."""
     specs = pipeline.signature.inputs + pipeline.model.signature.inputs
     return max(1, min(most, CHUNK_BYTES // max(1, sum(map(_row_bytes, specs)))))
-
-
-@dataclass
-class _Tally:
-    rows: int = 0
-    failed: int = 0
-    model_s: float = 0.0
-
-
-def _write(results: Iterable[Result], writer: Writer, target: Target, progress: Progress) -> _Tally:
-    tally = _Tally()
-    for result in results:
-        for piece in result.encoded:
-            writer.write(piece)
-        target.note(result.bad)
-        tally.rows += result.rows
-        tally.failed += len(result.bad)
-        tally.model_s += result.model_s
-        progress.show(tally.rows, tally.failed, result.done)
-    return tally
 
 
 def _row_bytes(spec: TensorSpec) -> int:
@@ -110,7 +207,7 @@ def _row_bytes(spec: TensorSpec) -> int:
     return elements * spec.dtype.numpy.itemsize
 
 
-def _shareable(pipeline: Pipeline) -> Pipeline:
+def shareable(pipeline: Pipeline) -> Pipeline:
     """The pipeline for several threads: a model that is not made for that is called by one at a time."""
     if is_thread_safe(pipeline.model):
         return pipeline

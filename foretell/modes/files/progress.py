@@ -1,58 +1,126 @@
-"""The progress bar of the files mode: rows, rows a second and the time left, on standard error."""
+"""How far a run is: counted as chunks are answered, told to a callback, and shown as a bar on standard error."""
 
+import contextlib
 import sys
+import threading
 import time
-from types import TracebackType
-from typing import Any, Protocol, Self
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from foretell.modes.files.shard import Done
+
+SHOWN_EVERY_S = 0.2
 
 
-class Progress(Protocol):
-    """Entered around the work and told of every chunk that has been written."""
+@dataclass(frozen=True)
+class Progress:
+    """``rows`` have an answer and ``failed`` have none; ``done`` is the share of the input from 0 to 1, None if not known.
 
-    def __enter__(self) -> Self: ...
+    ``left_s`` is how long the rest will take if it goes on like this, None if not known.
+    """
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    rows: int
+    failed: int
+    done: float | None
+    shards: int
+    seconds: float
+    left_s: float | None
 
-    def show(self, rows: int, failed: int, done: float | None) -> None:
-        """``done`` is the share of the source from 0 to 1, None if its size is not known."""
 
+class Tally:
+    """The sums of a run. ``tick`` may be called from several threads, all else from the one that collects."""
 
-class Silent:
-    """No bar."""
+    def __init__(self, tell: Callable[[Progress], None] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.tell = tell
+        self.clock = clock
+        self.started = clock()
+        self.rows = self.failed = self.passed_over = self.resumed = self.shards = 0
+        self.model_s = self.share = self.resumed_share = 0.0
+        self._ticked = [0, 0]
+        self._lock = threading.Lock()
+        self._told = -SHOWN_EVERY_S
 
-    def __enter__(self) -> Self:
-        return self
+    def resume(self, done: Done) -> None:
+        """What a run before has done."""
+        self.add(done, ticked=False)
+        self.resumed += done.rows + done.failed
+        self.resumed_share += done.share
+        self.model_s -= done.model_s
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        return None
+    def add(self, done: Done, *, ticked: bool = True) -> None:
+        """A shard is done."""
+        with self._lock:
+            self.rows += done.rows
+            self.failed += done.failed
+            self.passed_over += done.passed_over
+            self.model_s += done.model_s
+            self.share += done.share
+            self.shards += 1
+            if ticked:
+                self._ticked[0] -= min(self._ticked[0], done.rows)
+                self._ticked[1] -= min(self._ticked[1], done.failed)
+        self._tell(always=True)
 
-    def show(self, rows: int, failed: int, done: float | None) -> None:
-        return None
+    def tick(self, rows: int, failed: int) -> None:
+        """A chunk of a shard that is not done yet."""
+        with self._lock:
+            self._ticked[0] += rows
+            self._ticked[1] += failed
+        self._tell()
+
+    def now(self) -> Progress:
+        """How far it is, with the chunks of shards that are not done yet."""
+        seconds = self.clock() - self.started
+        new = self.share - self.resumed_share
+        left = seconds * (1 - self.share) / new if new > 0 else None
+        rows, failed = self.rows + self._ticked[0], self.failed + self._ticked[1]
+        return Progress(rows, failed, min(1.0, self.share) if self.share else None, self.shards, seconds, left)
+
+    def _tell(self, *, always: bool = False) -> None:
+        if self.tell is None:
+            return
+        with self._lock:
+            if always or self.clock() - self._told >= SHOWN_EVERY_S:
+                self._told = self.clock()
+                self.tell(self.now())
 
 
 class Bar:
-    """A bar of rich on standard error."""
+    """A bar of rich on standard error, drawn anew from the tally a few times a second."""
 
-    def __init__(self) -> None:
-        self.started = time.monotonic()
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
         self.bar: Any = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
 
         columns = (BarColumn(), TextColumn("{task.fields[text]}"), TextColumn("left"), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.task = self.bar.add_task("", total=None, text="0 rows")
-        self.bar.start()
-        return self
+        tally, shown = self.tally, show
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        class Live(RichProgress):
+            def get_renderables(self) -> Any:
+                shown(self, tally.now())
+                return super().get_renderables()
+
+        self.bar = Live(*columns, console=Console(stderr=True), transient=True)
+        self.bar.add_task("", total=None, text="0 rows")
+        self.bar.start()
+
+    def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
-    def show(self, rows: int, failed: int, done: float | None) -> None:
-        text = describe(rows, failed, time.monotonic() - self.started)
-        self.bar.update(self.task, total=None if done is None else 1.0, completed=done or 0.0, text=text)
+
+def show(bar: Any, now: Progress) -> None:
+    """Bring a bar's only task up to date."""
+    for task in bar.task_ids:
+        total = None if now.done is None else 1.0
+        bar.update(
+            task, total=total, completed=now.done or 0.0, text=describe(now.rows, now.failed, now.seconds), refresh=False
+        )
 
 
 def describe(rows: int, failed: int, seconds: float) -> str:
@@ -61,6 +129,6 @@ def describe(rows: int, failed: int, seconds: float) -> str:
     return f"{rows + failed:,} rows, {rate:,.0f} rows/s" + (f", {failed:,} bad" if failed else "")
 
 
-def choose_progress(wanted: bool) -> Progress:
+def choose_progress(wanted: bool, tally: Tally) -> contextlib.AbstractContextManager[None]:
     """A bar if one is wanted and standard error is a terminal."""
-    return Bar() if wanted and sys.stderr.isatty() else Silent()
+    return Bar(tally) if wanted and sys.stderr.isatty() else contextlib.nullcontext()

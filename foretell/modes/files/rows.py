@@ -8,6 +8,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from foretell.modes.files.shard import Choice, Shard
+from foretell.storage import Place
 from foretell.tensors import Arrays, Signature
 
 Numbers = NDArray[np.int64]
@@ -26,12 +28,22 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Source:
-    """What to read: a file or folder for a signature, columns found by ``map`` (input name -> column), so many rows a chunk."""
+    """What to read: a file for a signature, columns found by ``map`` (input name -> column), so many rows a chunk.
 
-    path: Path
+    ``shard``: only this piece of it. ``keep`` are columns to pass on, ``*`` all; ``choice`` says which rows are wanted.
+    """
+
+    path: Place
     signature: Signature
     chunk_rows: int
     map: Mapping[str, str] = field(default_factory=dict)
+    shard: Shard | None = None
+    keep: tuple[str, ...] = ()
+    choice: Choice = Choice()
+
+    @property
+    def first_row(self) -> int:
+        return 0 if self.shard is None else self.shard.first_row
 
 
 @dataclass(frozen=True)
@@ -48,13 +60,16 @@ class Chunk:
 class Rows:
     """Decoded rows: arrays by input name, in the source's own datatypes.
 
-    An object array of arrays stands for a tensor whose rows have different shapes. ``ids`` are file names.
+    An object array of arrays stands for a tensor whose rows have different shapes. ``ids`` are file names, ``kept`` columns
+    that are passed on: Arrow arrays, or object arrays of JSON text. ``passed_over``: rows that were not chosen.
     """
 
     numbers: Numbers
     arrays: Arrays
     bad: tuple[BadRow, ...] = ()
     ids: Sequence[str] | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    passed_over: int = 0
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -62,7 +77,8 @@ class Rows:
     def part(self, start: int, stop: int) -> "Rows":
         """Rows ``start`` to ``stop`` - 1, without the bad ones, which are reported once by the whole."""
         arrays = {name: array[start:stop] for name, array in self.arrays.items()}
-        return Rows(self.numbers[start:stop], arrays, ids=self.ids[start:stop] if self.ids is not None else None)
+        kept = {name: column[start:stop] for name, column in self.kept.items()}
+        return Rows(self.numbers[start:stop], arrays, ids=self.ids[start:stop] if self.ids is not None else None, kept=kept)
 
     def without(self, bad: Mapping[int, BadRow]) -> "Rows":
         """The rows that are not in ``bad`` (by place in this chunk), which are set aside."""
@@ -72,7 +88,8 @@ class Rows:
         keep[list(bad)] = False
         arrays = {name: array[keep] for name, array in self.arrays.items()}
         ids = None if self.ids is None else [name for name, kept in zip(self.ids, keep, strict=True) if kept]
-        return replace(self, numbers=self.numbers[keep], arrays=arrays, bad=(*self.bad, *bad.values()), ids=ids)
+        kept = {name: select(column, keep) for name, column in self.kept.items()}
+        return replace(self, numbers=self.numbers[keep], arrays=arrays, bad=(*self.bad, *bad.values()), ids=ids, kept=kept)
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,7 @@ class Answers:
     numbers: Numbers
     outputs: Arrays
     ids: Sequence[str] | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Reader(Protocol):
@@ -105,8 +123,8 @@ class Writer(Protocol):
     def write(self, encoded: Any) -> None:
         """Append. Raises Setup ``wrong_target`` when the answers change their columns midway."""
 
-    def finish(self) -> None:
-        """Write what is still held back; the stream stays open."""
+    def finish(self) -> int:
+        """Write what is still held back; the stream stays open. Gives the bytes in front of the first row."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +133,7 @@ class Sheet:
 
     stream: BinaryIO
     signature: Signature
-    path: Path
+    format: str
     ids: bool = False
 
     def no_answers(self) -> Answers:
@@ -128,11 +146,21 @@ class Sheet:
 
 
 def leading_columns(answers: Answers) -> dict[str, Any]:
-    """The columns in front of the outputs: ``row`` (``row_number`` if an output is called row) and, for files, ``file``."""
+    """The columns in front of the outputs: ``row`` (``row_number`` if an output is called row), for files ``file``, then the kept.
+
+    A kept column with the name of another is called ``NAME_kept``.
+    """
     columns: dict[str, Any] = {_free_name("row", answers): answers.numbers}
     if answers.ids is not None:
         columns[_free_name("file", answers)] = list(answers.ids)
+    for name, column in answers.kept.items():
+        columns[f"{name}_kept" if name in answers.outputs or name in columns else name] = column
     return columns
+
+
+def select(column: Any, keep: NDArray[np.bool_]) -> Any:
+    """The elements of a numpy or an Arrow array that are to be kept."""
+    return column[keep] if isinstance(column, np.ndarray) else column.filter(keep)
 
 
 def _free_name(name: str, answers: Answers) -> str:

@@ -6,13 +6,18 @@ from pathlib import Path
 
 from foretell.errors import Setup
 from foretell.modes.files.formats import open_reader
+from foretell.modes.files.inputs import find_inputs
+from foretell.modes.files.plan import Cut, plan
 from foretell.modes.files.rows import Source
+from foretell.storage import find_place
 from foretell.tensors import Arrays, Signature
 
 
 def read_rows(path: Path, signature: Signature, most: int, map: Mapping[str, str] | None = None) -> Arrays:
     """Up to ``most`` rows, conforming to the signature. Raises Setup, also for a row that cannot be read, and Invalid."""
-    with contextlib.closing(open_reader(Source(path, signature, most, map or {}))) as reader:
+    shard = next(iter(plan(find_inputs(str(path), signature), Cut(most))))
+    source = Source(find_place(shard.file), signature, most, map or {}, shard)
+    with contextlib.closing(open_reader(source)) as reader:
         chunk = next(iter(reader.chunks()), None)
         rows = None if chunk is None else reader.decode(chunk)
     if rows is None or chunk is None:

@@ -1,111 +1,118 @@
-"""Where answers go: written beside the final name and renamed at the end, so that a half file never bears it."""
+"""Where answers go: a file that appears whole at the end, or a folder of files; and the errors beside it."""
 
 import contextlib
-import os
-import secrets
-import sys
-from collections.abc import Iterable
+import io
+import re
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
-
-import msgspec
 
 from foretell.errors import Setup
-from foretell.modes.files.formats import format_of
-from foretell.modes.files.rows import STANDARD, BadRow
+from foretell.modes.files.formats import open_writer
+from foretell.modes.files.inputs import Inputs, format_of
+from foretell.modes.files.join import join
+from foretell.modes.files.ledger import INSIDE, Ledger
+from foretell.modes.files.rows import Sheet
+from foretell.modes.files.shard import Done
+from foretell.storage import Place, create, find_place, walk
+from foretell.tensors import Signature
+
+FOLDER_FORMATS = ("csv", "ndjson", "parquet")
+PART = re.compile(r"part-\d{7}\.\w+")
 
 
-def check_target(source: Path, target: Path) -> None:
-    """Refuses what would overwrite the source or cannot be renamed onto. Raises Setup, before anything is written."""
-    if target == STANDARD:
-        return
-    if target.is_dir():
-        raise Setup("wrong_target", f"{target} is a folder: name a file in it, such as {target / 'answers.parquet'}")
-    format_of(target)
-    if not target.parent.is_dir():
-        raise Setup("wrong_target", f"there is no folder {target.parent}: make it first, mkdir -p {target.parent}")
-    if target.exists() and not target.is_file():
-        raise Setup("wrong_target", f"{target} is a device or pipe: name a regular file, or - for standard output as NDJSON")
-    for path in (target, errors_path(target)):
-        if path.resolve() == source.resolve() and source != STANDARD:
+@dataclass(frozen=True)
+class Target:
+    """``parts`` is the folder of what has been done, until all is."""
+
+    path: Place
+    format: str
+    parts: Place
+    is_folder: bool = False
+
+    @property
+    def errors(self) -> Place:
+        """``answers.csv`` -> ``answers.csv.errors.ndjson``."""
+        return self.path.with_name(self.path.name + ".errors.ndjson")
+
+    def check(self, signature: Signature) -> None:
+        """That the format can hold the answers. Raises Setup ``wrong_target``."""
+        open_writer(Sheet(io.BytesIO(), signature, self.format))
+
+    def clear(self, *, restart: bool) -> None:
+        """Before a run is begun: a folder must be empty, or, to begin anew, what runs before it wrote is removed. Raises Setup."""
+        if not self.is_folder or not self.path.is_dir():
+            return
+        found = list(walk(self.path))
+        if found and not restart:
+            text = f"{self.path} holds files already, such as {found[0].name}: name another folder, or replace them by --restart"
+            raise Setup("wrong_target", text)
+        for file in found:
+            if PART.fullmatch(file.name):
+                file.unlink()
+
+    def finish(self, ledger: Ledger) -> Place | None:
+        """Give the answers, and the errors if there are any, their names. Gives the place of the errors. Raises Setup."""
+        done = [ledger.done[index] for index in sorted(ledger.done)]
+        try:
+            errors = self._finish_errors(done)
+            if not self.is_folder:
+                with create(self.path, self.parts) as stream:
+                    join(self.format, self._parts(done), stream)
+            ledger.remove()
+        except OSError as error:
+            text = f"{self.path} cannot be written to its end: {error}: free some room, then run it again: it goes on from here"
+            raise Setup("wrong_target", text) from error
+        return errors
+
+    def _parts(self, done: list[Done]) -> list[tuple[Place, int]]:
+        """The parts that hold rows; the first, if none does."""
+        filled = [each for each in done if each.rows] or done[:1]
+        return [(self.parts / each.part, each.head_bytes) for each in filled]
+
+    def _finish_errors(self, done: list[Done]) -> Place | None:
+        failed = [each for each in done if each.errors]
+        if not failed:
+            self.errors.unlink(missing_ok=True)
+            return None
+        with create(self.errors, self.parts) as stream:
+            for each in failed:
+                with (self.parts / each.errors).open("rb") as part:
+                    shutil.copyfileobj(part, stream)
+        return self.errors
+
+
+def find_target(path: str | Path, inputs: Inputs | None, form: str = "") -> Target:
+    """A file by its suffix; or a folder, if it is one, ends with a slash, or a format is asked for.
+
+    A folder gets files of ``form``, else of the input's, else Parquet. Raises Setup: ``unknown_suffix``, ``wrong_target``.
+    """
+    place = find_place(path)
+    if form or str(path).endswith("/") or (isinstance(place, Path) and place.is_dir()):
+        form = form or (inputs.files[0].format if inputs is not None else "")
+        return Target(place, form if form in FOLDER_FORMATS else "parquet", place / INSIDE, is_folder=True)
+    form = format_of(place)
+    if isinstance(place, Path):
+        _check_local(place)
+    return Target(place, form, place.with_name(f".{place.name}.foretell"))
+
+
+def check_target(inputs: Inputs, target: Target) -> None:
+    """Refuses what would overwrite what is read. Raises Setup ``wrong_target``, before anything is written."""
+    read = {_real(file.place) for file in inputs.files}
+    for path in (target.path, target.errors):
+        if _real(path) in read:
             raise Setup("wrong_target", f"{path} would be written over the rows that are read from it: choose another -o")
 
 
-def errors_path(target: Path) -> Path:
-    """``answers.csv`` -> ``answers.csv.errors.ndjson``."""
-    return target.with_name(target.name + ".errors.ndjson")
+def _check_local(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise Setup("wrong_target", f"there is no folder {path.parent}: make it first, mkdir -p {path.parent}")
+    if path.exists() and not path.is_file():
+        raise Setup("wrong_target", f"{path} is a device or pipe: name a regular file, or - for standard output as NDJSON")
 
 
-class Target:
-    """The file of answers and, once there is a bad row, the file of errors. Leaving without ``commit`` removes both.
-
-    For ``-`` answers go to standard output and errors to standard error, as they come.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.errors: Path | None = None
-        self._files: dict[Path, BinaryIO] = {}
-
-    def __enter__(self) -> Self:
-        self.stream: BinaryIO = sys.stdout.buffer if self.path == STANDARD else self._create(self.path)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for file in self._files.values():
-            with contextlib.suppress(OSError):  # what could not be flushed is thrown away anyway
-                file.close()
-            Path(file.name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise Setup("wrong_target", f"{self.path} cannot be written to its end: {error}: nothing was kept") from error
-
-    def note(self, bad: Iterable[BadRow]) -> None:
-        """Append to the file of errors, which is made for the first."""
-        for row in bad:
-            line: dict[str, object] = {"row": row.row, "id": row.id, "code": row.code, "error": row.error}
-            self._errors_stream().write(
-                msgspec.json.encode({key: value for key, value in line.items() if value is not None}) + b"\n"
-            )
-
-    def commit(self) -> None:
-        """Give both files their names, the answers last; an errors file of an earlier run goes."""
-        if self.path == STANDARD:
-            return
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-        if self.errors is None:
-            errors_path(self.path).unlink(missing_ok=True)
-        for path, file in reversed(list(self._files.items())):
-            os.replace(file.name, path)
-        self._files.clear()
-        _sync_folder(self.path.parent)
-
-    def _errors_stream(self) -> BinaryIO:
-        if self.path == STANDARD:
-            return sys.stderr.buffer
-        if self.errors is None:
-            self.errors = errors_path(self.path)
-            self._create(self.errors)
-        return self._files[self.errors]
-
-    def _create(self, path: Path) -> BinaryIO:
-        try:
-            file = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part").open("xb")
-        except OSError as error:
-            raise Setup(
-                "wrong_target", f"{path} cannot be written: {error.strerror}: choose a folder that you may write to"
-            ) from error
-        self._files[path] = file
-        return file
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that the new name, too, survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _real(place: Place) -> str:
+    with contextlib.suppress(OSError, RuntimeError):
+        return str(place.resolve() if isinstance(place, Path) else place)
+    return str(place)

@@ -73,7 +73,7 @@ def source_of(model: Any, path: Path = STANDARD, chunk_rows: int = 16) -> Source
 
 
 def sheet_of(model: Any, stream: Any) -> Sheet:
-    return Sheet(stream, model.signature, STANDARD)
+    return Sheet(stream, model.signature, "ndjson")
 
 
 def answers_of(**outputs: Any) -> Answers:

@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from foretell.errors import Invalid, Setup
-from foretell.modes.files import Report, predict
+from foretell.modes.files import Options, Report, predict
 from foretell.modes.files.predict import chunk_rows
 from foretell.pipeline import Pipeline
 from foretell.steps import check
@@ -212,7 +212,7 @@ def refused(tmp_path: Path, source: Path, target: Path, **names: str) -> Setup:
     """The refusal of a run, which must leave nothing behind."""
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(Setup) as refusal:
-        predict(pipeline(Sum()), source, target, ONE_WORKER, map=names)
+        predict(pipeline(Sum()), source, target, ONE_WORKER, Options(map=names))
     assert sorted(tmp_path.rglob("*")) == before
     return refusal.value
 

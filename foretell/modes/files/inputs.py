@@ -1,0 +1,134 @@
+"""What a source names: one file, a folder or a pattern of tables, a folder or an archive of images or sounds."""
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from foretell.errors import Setup
+from foretell.plugins import did_you_mean
+from foretell.storage import Place, find_place, is_url, size_of, stamp_of, walk
+from foretell.tensors import Datatype, Signature
+
+TABLES = {
+    ".csv": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".npy": "npy",
+}
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+PATTERN = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One file: its ``name`` within the source, its format, its size in bytes, and a stamp that changes when it does."""
+
+    place: Place
+    name: str
+    format: str
+    size: int
+    stamp: str
+
+    @property
+    def folder(self) -> str:
+        """``year=2025/month=1``, or nothing: where in the source it lies."""
+        return self.name.rpartition("/")[0]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All files of a source in order, and whether rows need their file's name to be told apart."""
+
+    source: str
+    files: Sequence[Input]
+    are_many: bool
+    are_media: bool = False
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def key(self) -> str:
+        """What changes when a file comes, goes or changes: their number and a digest of names and stamps."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(f"{file.name}\0{file.stamp}\n".encode())
+        return f"{self.source}: {len(self.files)} files, {self.size} bytes, {digest.hexdigest()[:16]}"
+
+
+def find_inputs(source: str, signature: Signature) -> Inputs:
+    """The files that ``source`` names, a path, a pattern or a URL. Raises Setup: ``missing_file``, ``unknown_suffix``, ``broken_file``."""
+    place = find_place(source)
+    if PATTERN.search(source) and not (not is_url(source) and place.exists()):
+        return _dataset(source, *_matching(source), signature)
+    if place.is_file():
+        return Inputs(source, [_input(place, place.name, format_of(place))], are_many=False)
+    if place.is_dir():
+        return _dataset(source, place, list(walk(place)), signature)
+    if place.exists():
+        raise Setup("broken_file", f"{source} is no file and no folder: name one that holds rows")
+    raise Setup("missing_file", f"there is no file of rows at {source}: check the path")
+
+
+def format_of(place: Place) -> str:
+    """The format of a table by its suffix. Raises Setup ``unknown_suffix``."""
+    name = TABLES.get(place.suffix.lower())
+    if name is None:
+        raise Setup("unknown_suffix", f"{place} has the suffix {place.suffix!r}{did_you_mean(place.suffix.lower(), TABLES)}")
+    return name
+
+
+def takes_media(signature: Signature) -> bool:
+    """Whether a row is one encoded file: an image or a sound."""
+    return len(signature.inputs) == 1 and signature.inputs[0].dtype is Datatype.BYTES and not signature.inputs[0].shape
+
+
+def _dataset(source: str, folder: Place, files: Sequence[Place], signature: Signature) -> Inputs:
+    media = [file for file in files if file.suffix.lower() in IMAGES]
+    tables = [file for file in files if file.suffix.lower() in TABLES]
+    if media and (takes_media(signature) or not tables):
+        return Inputs(source, [_input(file, _name(file, folder), "images") for file in media], are_many=True, are_media=True)
+    kinds = sorted({format_of(file) for file in tables})
+    if len(kinds) > 1:
+        raise Setup(
+            "broken_file", f"{source} holds files of {' and '.join(kinds)}: name those of one kind, as {source}/**/*.csv"
+        )
+    if not tables:
+        known = ", ".join([*TABLES, *IMAGES])
+        raise Setup("broken_file", f"{source} holds no files of rows: put files of {known} there")
+    return Inputs(source, [_input(file, _name(file, folder), kinds[0]) for file in tables], are_many=True)
+
+
+def _input(place: Place, name: str, form: str) -> Input:
+    try:
+        return Input(place, name, form, size_of(place), stamp_of(place))
+    except OSError as error:
+        raise Setup("broken_file", f"{place} cannot be read: {error.strerror or error}") from error
+
+
+def _name(file: Place, folder: Place) -> str:
+    return str(file)[len(str(folder)) :].lstrip("/")
+
+
+def _matching(pattern: str) -> tuple[Place, list[Place]]:
+    """The folder in front of the first mark of a pattern, and the files in it that match: ``*`` within a name, ``**`` across folders."""
+    head = pattern[: PATTERN.search(pattern).start()].rpartition("/")[0] if PATTERN.search(pattern) else pattern  # type: ignore[union-attr]
+    folder = find_place(head or ("/" if pattern.startswith("/") else "."))
+    wanted = _translate(pattern[len(head) :].lstrip("/"))
+    files = list(walk(folder)) if folder.is_dir() else []
+    return folder, [file for file in files if wanted.fullmatch(_name(file, folder))]
+
+
+@functools.cache
+def _translate(pattern: str) -> re.Pattern[str]:
+    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    pieces: Iterator[str] = (found.group() for found in re.finditer(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|.", pattern))
+    return re.compile(
+        "".join(parts.get(piece, piece if piece.startswith("[") and len(piece) > 1 else re.escape(piece)) for piece in pieces)
+    )

@@ -1,0 +1,137 @@
+"""The checkpoint of a run: a folder beside the answers with the plan's key and, for each shard that is done, a record written last.
+
+What happens, whenever it happens: a part of answers gets its name only when it is whole and on the disk, and its record only
+after that. So a record stands for rows that are safe, and a shard without one is done again, into the same name.
+"""
+
+import contextlib
+import fcntl
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from foretell.errors import Setup
+from foretell.modes.files.shard import Done, from_json, to_json
+from foretell.storage import Place, create, files_of, make_folder
+
+PLAN = "plan.json"
+LOCK = "lock"
+INSIDE = "_foretell"
+"""The name of the folder within a folder of answers."""
+RECORD = re.compile(r"(\d{7})\.done\.json")
+
+
+class Ledger:
+    """The folder of one run. Begun, it is locked against other runs; the key is compared, then what is done is known.
+
+    ``clear`` is called before a run is begun, to make room for its answers.
+    """
+
+    def __init__(self, folder: Place, key: Mapping[str, Any], clear: Callable[..., None]) -> None:
+        self.folder = folder
+        self.key = key
+        self.clear_target = clear
+        self.done: dict[int, Done] = {}
+        self._stack = contextlib.ExitStack()
+
+    def begin(self, *, restart: bool) -> Self:
+        """Take up the run that is there, or begin one. Raises Setup: ``busy_target``, ``changed_run``, ``wrong_target``."""
+        try:
+            make_folder(self.folder)
+            self._lock()
+            found = self._read_key()
+            if found is None or restart:
+                self.clear_target(restart=restart)
+                self.clear()  # what a run left behind that was over, or is not wanted
+                self._write(PLAN, msgspec.json.encode(self.key))
+            elif (reason := difference(found, self.key)) is not None:
+                cure = "run it as it was begun, or begin anew with --restart"
+                raise Setup("changed_run", f"{self.folder} holds an unfinished run, but {reason}: {cure}")
+            self.done = self._read_records()
+        except OSError as error:
+            self.close()
+            text = f"{self.folder} cannot be written: {error.strerror or error}: choose a folder that you may write to"
+            raise Setup("wrong_target", text) from error
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def clear(self) -> None:
+        """Forget all that has been done."""
+        (self.folder / PLAN).unlink(missing_ok=True)  # first, so that records whose parts are gone are never believed
+        for file in files_of(self.folder):
+            if file.name != LOCK:
+                file.unlink(missing_ok=True)
+        self.done = {}
+
+    def close(self) -> None:
+        """Let another run have it; a run that has done nothing leaves nothing."""
+        if not self.done and isinstance(self.folder, Path):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if self.folder.name == INSIDE:
+                with contextlib.suppress(OSError):
+                    self.folder.parent.rmdir()  # a folder of answers that got none
+        self._stack.close()
+
+    def remove(self) -> None:
+        """The run is over: its folder goes."""
+        self.clear()
+        self.close()
+
+    def _lock(self) -> None:
+        if not isinstance(self.folder, Path):
+            return
+        lock = self._stack.enter_context((self.folder / LOCK).open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.folder, folder = Path("/nonexistent"), self.folder  # it is not ours to remove
+            raise Setup("busy_target", f"another run is writing here at this moment: {folder} is locked") from error
+
+    def _read_key(self) -> dict[str, Any] | None:
+        file = self.folder / PLAN
+        if not file.is_file():
+            return None
+        try:
+            found: dict[str, Any] = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+        except msgspec.MsgspecError:
+            return None
+        return found
+
+    def _read_records(self) -> dict[int, Done]:
+        records = {}
+        for file in files_of(self.folder):
+            if RECORD.fullmatch(file.name):
+                done = from_json(file.read_bytes(), Done)
+                records[done.index] = done
+            elif file.name.endswith(".part"):
+                file.unlink(missing_ok=True)
+        return records
+
+    def _write(self, name: str, data: bytes) -> None:
+        with create(self.folder / name) as stream:
+            stream.write(data)
+
+
+def record(folder: Place, done: Done) -> None:
+    """Write that a shard is done: the last thing that is done for it. Raises OSError, Unavailable."""
+    with create(folder / f"{done.index:07}.done.json") as stream:
+        stream.write(to_json(done))
+
+
+def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """What is not as it was, in words; None if all is."""
+    for name in wanted:
+        if found.get(name) != wanted[name]:
+            return f"{name} changed since: it was {_shorten(found.get(name))}, now it is {_shorten(wanted[name])}"
+    return None
+
+
+def _shorten(value: object) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= 80 else text[:77] + "..."

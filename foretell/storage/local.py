@@ -1,0 +1,55 @@
+"""Files on this machine: found, told apart when they change, and written so that a name never stands for half a file."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file under a folder, in the order of their paths; hidden and private (``_``) names and links in circles are passed over."""
+    with os.scandir(folder) as found:
+        entries = sorted((entry for entry in found if not entry.name.startswith((".", "_"))), key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk(Path(entry.path))
+        elif entry.is_file():
+            yield Path(entry.path)
+
+
+def stamp(file: Path) -> str:
+    """What changes when a file does: its size and the time of its last change. Raises OSError."""
+    status = file.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+@contextlib.contextmanager
+def create(file: Path, scratch: Path | None = None) -> Iterator[BinaryIO]:
+    """A new file, written in ``scratch`` (else beside its name), synced, and given its name at the end of the block.
+
+    If the block raises, nothing is left. Raises OSError. ``scratch`` must be on the same disk.
+    """
+    part = (scratch or file.parent) / f".{file.name}.{secrets.token_hex(4)}.part"
+    stream = part.open("xb")
+    try:
+        with stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """So that new names in it, too, survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

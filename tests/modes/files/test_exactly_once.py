@@ -1,0 +1,174 @@
+"""A run that is killed at any moment: the same call again gives every row once, and does little of it twice."""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foretell.errors import Setup
+from foretell.modes.files import Options, predict
+from foretell.settings import PredictSettings
+from foretell.tensors import Arrays
+from tests.modes.files.models import Only, features, pipeline
+from tests.modes.files.test_predict import write_rows
+
+ROWS = 200
+SHARD_ROWS = 40
+SETTINGS = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=2)
+MOMENTS = {"os.rename", "os.remove", "os.mkdir", "shutil.rmtree"}
+
+
+class Counted(Only):
+    """Notes in a file how many rows it has seen, whichever process it lives in."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__()
+        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def forward(self, inputs: Arrays) -> Arrays:
+        os.write(self.log, f"{len(inputs['x'])}\n".encode())
+        return super().forward(inputs)
+
+
+def in_a_child(work: Callable[[], object]) -> int:
+    """The exit status of a process that does it: negative if it was killed."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run_and_die(moment: int, work: Callable[[], object]) -> int:
+    """Do it in a process that is killed as it touches the disk's names for the ``moment``-th time."""
+    count = [0]
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if event in MOMENTS:
+            count[0] += 1
+            if count[0] == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def doomed() -> None:
+        sys.addaudithook(watch)
+        work()
+
+    return in_a_child(doomed)
+
+
+@pytest.mark.parametrize(("first", "out"), [(1, "csv"), (2, "ndjson"), (3, "parquet"), (4, "npy")])
+def test_killed_at_every_fourth_moment_a_run_ends_with_every_row_once(tmp_path: Path, first: int, out: str) -> None:
+    rows = 2 * SHARD_ROWS + 5
+    values = features(rows)
+    values[77, 1] = 666
+    source = write_rows(tmp_path / "rows.csv", values)
+    whole = predict(pipeline(Only()), source, tmp_path / f"whole.{out}", SETTINGS)
+    assert whole.errors is not None
+    for moment in range(first, 100, 4):
+        target = tmp_path / f"answers{moment}.{out}"
+        status = run_and_die(moment, partial(predict, pipeline(Only()), source, target, SETTINGS))
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        report = predict(pipeline(Only()), source, target, SETTINGS)
+        assert target.read_bytes() == whole.target.read_bytes()
+        assert Path(f"{target}.errors.ndjson").read_bytes() == whole.errors.read_bytes()
+        assert (report.rows, report.failed) == (rows - 1, 1)
+    assert moment > 10
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_run_taken_up_again_does_at_most_one_shard_a_worker_twice(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.npy", features(ROWS))
+    log, target = tmp_path / "log", tmp_path / "answers.npy"
+    deaths = 0
+    for moment in range(4, 8):
+        deaths += run_and_die(moment, lambda: predict(pipeline(Counted(log)), source, target, SETTINGS)) < 0
+    report = predict(pipeline(Counted(log)), source, target, SETTINGS)
+    np.testing.assert_array_equal(np.load(target), features(ROWS) * 2)
+    computed = sum(map(int, log.read_text().split()))
+    assert deaths
+    assert report.rows == ROWS
+    assert computed <= ROWS + deaths * SETTINGS.workers * SHARD_ROWS
+
+
+def unfinished(tmp_path: Path) -> tuple[Path, Path]:
+    """A source, and the target of a run that was killed when two shards were done."""
+    source = write_rows(tmp_path / "rows.csv", features(ROWS))
+    target = tmp_path / "answers.csv"
+    one = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1)
+    assert run_and_die(7, lambda: predict(pipeline(Only()), source, target, one)) == -signal.SIGKILL
+    return source, target
+
+
+def test_the_report_tells_what_a_run_before_has_done(tmp_path: Path) -> None:
+    source, target = unfinished(tmp_path)
+    report = predict(pipeline(Only()), source, target, SETTINGS)
+    assert report.rows == ROWS
+    assert 0 < report.resumed < ROWS
+
+
+@pytest.mark.parametrize("change", ["input", "model", "settings"])
+def test_a_run_of_something_else_is_not_taken_up_but_begun_anew_on_demand(tmp_path: Path, change: str) -> None:
+    source, target = unfinished(tmp_path)
+    options = Options()
+    if change == "input":
+        write_rows(source, features(ROWS) + 1)
+    elif change == "model":
+        options = Options(fingerprints={"": "another"})
+    else:
+        options = Options(limit=100)
+    with pytest.raises(Setup, match="changed since") as refusal:
+        predict(pipeline(Only()), source, target, SETTINGS, options)
+    assert refusal.value.code == "changed_run"
+    assert "--restart" in refusal.value.message
+    anew = Options(**{**vars(options), "restart": True})
+    report = predict(pipeline(Only()), source, target, SETTINGS, anew)
+    assert report.resumed == 0
+    assert report.rows == (100 if change == "settings" else ROWS)
+
+
+def test_two_runs_at_once_into_one_target_are_refused(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.npy", features(3))
+
+    class Second(Only):
+        refusal: Setup | None = None
+
+        def forward(self, inputs: Arrays) -> Arrays:
+            if self.refusal is None:
+                with pytest.raises(Setup) as refusal:
+                    predict(pipeline(Only()), source, tmp_path / "answers.npy", SETTINGS)
+                self.refusal = refusal.value
+            return super().forward(inputs)
+
+    model = Second()
+    assert predict(pipeline(model), source, tmp_path / "answers.npy", SETTINGS).rows == 3
+    assert model.refusal is not None
+    assert model.refusal.code == "busy_target"
+
+
+def test_what_was_answered_before_too_many_rows_failed_is_kept(tmp_path: Path) -> None:
+    values = features(ROWS)
+    values[100:104, 1] = 666
+    source = write_rows(tmp_path / "rows.csv", values)
+    strict = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1, max_errors=2)
+    with pytest.raises(Setup, match="rows failed, --max-errors allows 2") as refusal:
+        predict(pipeline(Only()), source, tmp_path / "answers.csv", strict)
+    assert refusal.value.code == "too_many_errors"
+    loose = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1, max_errors=4)
+    report = predict(pipeline(Only()), source, tmp_path / "answers.csv", loose)
+    assert (report.rows, report.failed, report.resumed) == (ROWS - 4, 4, 80)
+    assert report.errors is not None
+    lines = [json.loads(line) for line in report.errors.read_bytes().splitlines()]
+    assert [line["row"] for line in lines] == [100, 101, 102, 103]
