@@ -1,6 +1,7 @@
 """Every stable code, once: its class of error, what it means and what to do. docs/errors.md is made from this table."""
 
 from foretell.codes.callers import CALLERS
+from foretell.codes.clusters import CLUSTERS
 from foretell.codes.doors import DOORS
 from foretell.codes.files import FILES
 from foretell.codes.jobs import JOBS
@@ -9,7 +10,16 @@ from foretell.codes.running import RUNNING
 from foretell.codes.setup import SETUP
 from foretell.errors import ForetellError, Setup
 
-CODES: dict[str, tuple[type[ForetellError], str, str]] = {**CALLERS, **DOORS, **RUNNING, **SETUP, **FILES, **JOBS, **OPTIMIZING}
+CODES: dict[str, tuple[type[ForetellError], str, str]] = {
+    **CALLERS,
+    **DOORS,
+    **RUNNING,
+    **SETUP,
+    **FILES,
+    **JOBS,
+    **OPTIMIZING,
+    **CLUSTERS,
+}
 """code -> class, what it means, what to do. A test keeps it complete."""
 
 
