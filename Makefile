@@ -12,6 +12,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Clients that cannot live in one environment: each has its own, made by make clients.
 CLIENT_VENVS := .venv-clients
 RUNTIMES := .venv-runtimes
+TORCH := 2.13.0
+TORCH_CPU := https://download.pytorch.org/whl/cpu
 CLIENTS := $(patsubst tests/clients/%_roundtrip.py,%,$(wildcard tests/clients/*_roundtrip.py))
 
 .DEFAULT_GOAL := help
@@ -89,12 +91,13 @@ $(CLIENT_VENVS)/%/.made: tests/clients/%.txt
 		--disable-pip-version-check --quiet install --no-deps --requirement tests/clients/$*.without-dependencies.txt
 	@touch $@
 
-# Torch from its own index, where there is a build for CPUs alone: the other one is ten times as large.
+# Torch first: from its own index there is a build for CPUs alone, a tenth of the other. Where that index cannot be reached, the other it is.
 $(RUNTIMES)/.made: $(VENV)/.made pyproject.toml
 	@echo "installing every runtime into $(RUNTIMES) ..."
 	@"$(PYTHON)" -m venv --clear $(RUNTIMES)
-	@$(RUNTIMES)/bin/python -m pip --disable-pip-version-check --quiet install --extra-index-url https://download.pytorch.org/whl/cpu \
-		--editable '.[dev,keras,torch,huggingface]'
+	@$(RUNTIMES)/bin/python -m pip --disable-pip-version-check --quiet install --index-url $(TORCH_CPU) torch==$(TORCH) \
+		|| $(RUNTIMES)/bin/python -m pip --disable-pip-version-check --quiet install torch==$(TORCH)
+	@$(RUNTIMES)/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[dev,convert-keras,torch,huggingface]'
 	@touch $@
 
 # An editable install: a change of the code needs no new one, a change of pyproject.toml does.

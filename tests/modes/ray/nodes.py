@@ -24,6 +24,16 @@ for line in sys.stdin:
 cluster.shutdown()
 """
 
+SLOW = """
+import time
+import foretell
+
+@foretell.model(inputs={"x": "FP32[2]"}, outputs={"y": "FP32"})
+def model(inputs):
+    time.sleep(0.1)
+    return {"y": inputs["x"].sum(axis=1)}
+"""
+
 
 @dataclass(frozen=True)
 class Nodes:

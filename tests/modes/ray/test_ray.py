@@ -1,9 +1,7 @@
-"""`foretell predict --engine ray` on a real cluster of two machines: whoever is killed, every row is answered once."""
+"""What goes to a cluster and comes back, Ray Serve on a real one, and the application alone; kills: tests/soak/test_ray.py."""
 
 import asyncio
 import json
-import os
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -19,20 +17,10 @@ from foretell.cli import cli
 from foretell.errors import Setup
 from foretell.modes.ray import Factory, run
 from foretell.modes.ray.actors import Actor
-from tests.modes.ray.nodes import Nodes, two_nodes
-from tests.serving import eventually, free_port
+from tests.modes.ray.nodes import SLOW, Nodes, two_nodes
+from tests.serving import free_port
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: pip install 'foretell[ray]'")
-ROWS, SHARD_ROWS = 1200, 40
-SLOW = """
-import time
-import foretell
-
-@foretell.model(inputs={"x": "FP32[2]"}, outputs={"y": "FP32"})
-def model(inputs):
-    time.sleep(0.1)
-    return {"y": inputs["x"].sum(axis=1)}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -44,66 +32,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "slow.py").write_text(SLOW)
-    lines = [f"{number},{number % 7}" for number in range(ROWS)]
-    (tmp_path / "rows.csv").write_text("\n".join(["a,b", *lines, ""]))
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
     return tmp_path
-
-
-def start(folder: Path, nodes: Nodes) -> subprocess.Popen[str]:
-    words = ["predict", "slow.py:model", "rows.csv", "-o", "answers.csv", "--shard-rows", str(SHARD_ROWS)]
-    command = [
-        sys.executable,
-        "-m",
-        "foretell",
-        *words,
-        "--engine",
-        "ray",
-        "--address",
-        nodes.address,
-        "--report",
-        "report.json",
-    ]
-    return subprocess.Popen(command, cwd=folder, env=nodes.environ, stderr=subprocess.PIPE, text=True)
-
-
-def done(folder: Path) -> int:
-    """How many shards are safe."""
-    return sum(1 for _ in folder.rglob("*.done.json"))
-
-
-def finish(run: subprocess.Popen[str]) -> None:
-    _, said = run.communicate(timeout=120)
-    assert run.returncode == 0, said
-
-
-def assert_every_row_once(folder: Path) -> None:
-    head, *lines = (folder / "answers.csv").read_text().splitlines()
-    assert head == "row,y"
-    assert [(int(row), float(y)) for row, y in (line.split(",") for line in lines)] == [(n, n + n % 7) for n in range(ROWS)]
-    assert done(folder) == 0
-
-
-@needs_ray
-def test_a_machine_that_is_killed_in_the_middle_costs_no_row_and_gives_none_twice(folder: Path, nodes: Nodes) -> None:
-    process = start(folder, nodes)
-    assert eventually(lambda: done(folder) >= 5, 60)
-    nodes.tell("kill")
-    finish(process)
-    assert_every_row_once(folder)
-    nodes.tell("add")
-
-
-@needs_ray
-def test_a_driver_that_is_killed_is_taken_up_again_where_it_was(folder: Path, nodes: Nodes) -> None:
-    process = start(folder, nodes)
-    assert eventually(lambda: done(folder) >= 5, 60)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    finish(start(folder, nodes))
-    assert_every_row_once(folder)
-    report = json.loads((folder / "report.json").read_text())
-    assert (report["rows"], report["failed"]) == (ROWS, 0)
-    assert report["resumed"] >= 5 * SHARD_ROWS
 
 
 SERVE = """
