@@ -79,7 +79,7 @@ def _pooled(factory: Factory, todo: list[dict[str, str]], actors: int) -> Any:
     """A dataset of answers, one block for each piece. Idle actors make room for those that a lost machine had."""
     import ray
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # else it warns that there are no progress bars
     ray.data.DataContext.get_current().enable_progress_bars = False
     given = {"function": factory.function, "arguments": json.dumps(dict(factory.arguments))}
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=min(actors, len(todo)))

@@ -12,12 +12,21 @@ PROGRAM = """
 import sys
 from ray.cluster_utils import Cluster
 small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **small})
+
+def started(start, *arguments, **keywords):
+    for tries_left in (2, 1, 0):  # Ray gives a node 30 s to start, which a busy machine may not keep
+        try:
+            return start(*arguments, **keywords)
+        except Exception:
+            if not tries_left:
+                raise
+
+cluster = started(Cluster, initialize_head=True, head_node_args={"include_dashboard": False, **small})
 nodes = []
 print(cluster.address, flush=True)
 for line in sys.stdin:
     if line == "add\\n":
-        nodes.append(cluster.add_node(**small))
+        nodes.append(started(cluster.add_node, **small))
     else:
         cluster.remove_node(nodes.pop(), allow_graceful=False)
     print("done", flush=True)
@@ -55,7 +64,7 @@ class Nodes:
 
 @contextmanager
 def two_nodes(home: Path) -> Iterator[Nodes]:
-    environ = {**os.environ, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"}
+    environ = {**os.environ, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0", "RAY_NUM_REDIS_GET_RETRIES": "100"}
     pipe = subprocess.PIPE
     with (home / "cluster.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=pipe, stdout=pipe, stderr=log, text=True, env=environ)

@@ -1,4 +1,4 @@
-"""What goes to a cluster and comes back, Ray Serve on a real one, and the application alone; kills: tests/soak/test_ray.py."""
+"""What goes to a cluster and comes back, Ray Serve on a real one, and the application alone."""
 
 import asyncio
 import json
@@ -17,6 +17,7 @@ from foretell.cli import cli
 from foretell.errors import Setup
 from foretell.modes.ray import Factory, run
 from foretell.modes.ray.actors import Actor
+from tests.modes.ray.kills import run_through
 from tests.modes.ray.nodes import SLOW, Nodes, two_nodes
 from tests.serving import free_port
 
@@ -34,6 +35,11 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
     return tmp_path
+
+
+@needs_ray
+def test_a_machine_and_a_driver_that_are_killed_cost_no_row_and_give_none_twice(tmp_path: Path, nodes: Nodes) -> None:
+    run_through(tmp_path, nodes, 2)
 
 
 SERVE = """
