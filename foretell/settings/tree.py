@@ -130,9 +130,7 @@ class PredictSettings:
     row_timeout_s: float = setting(0.0, "Longest time for one row, which is set aside after it; 0: any time.", least=0)
     retries: int = setting(3, "Tries after the first for what may pass: a model or a store that does not answer.", least=0)
     price_per_hour: float = setting(0.0, "What an hour of this machine costs, for the report; 0: not known.", least=0)
-    watts: float = setting(
-        0.0, "What this machine draws at work, if it does not count energy itself; 0: not known.", least=0
-    )
+    watts: float = setting(0.0, "What this machine draws at work, if it does not count energy itself; 0: not known.", least=0)
 
 
 @dataclass(frozen=True)

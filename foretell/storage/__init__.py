@@ -39,7 +39,7 @@ def find_place(text: str | Path | ObjectPath) -> Place:
 
 
 def walk(folder: Place) -> Iterator[Place]:
-    """Every file under a folder, sorted; hidden (``.``) and private (``_``) names are passed over. Raises OSError, Unavailable."""
+    """Every file under a folder, sorted; hidden (``.``) and private (``_``) names are not. Raises OSError, Unavailable."""
     return objects.walk(folder) if isinstance(folder, ObjectPath) else local.walk(folder)
 
 

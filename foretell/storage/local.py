@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Every file under a folder, in the order of their paths; hidden and private (``_``) names and links in circles are passed over."""
+    """Every file under a folder, in the order of their paths, but hidden and private (``_``) ones and folders behind links."""
     with os.scandir(folder) as found:
         entries = sorted((entry for entry in found if not entry.name.startswith((".", "_"))), key=lambda entry: entry.name)
     for entry in entries:

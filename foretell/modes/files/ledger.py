@@ -1,4 +1,4 @@
-"""The checkpoint of a run: a folder beside the answers with the plan's key and, for each shard that is done, a record written last.
+"""The checkpoint of a run: a folder beside the answers with the run's key and, for each shard that is done, a record.
 
 What happens, whenever it happens: a part of answers gets its name only when it is whole and on the disk, and its record only
 after that. So a record stands for rows that are safe, and a shard without one is done again, into the same name.

@@ -1,4 +1,4 @@
-"""The words of a divided run: what is to be done (Work), one piece of it (Shard), and what became of that (Done). All plain data."""
+"""The words of a divided run: what is to be done (Work), one piece of it (Shard), what became of that (Done). Plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,8 +24,9 @@ class Shard:
 
     ``start`` and ``stop`` count bytes of CSV and NDJSON, rows of Parquet and numpy arrays, and places in a list of media files.
     ``first_row`` is the number of its first row in the file, ``rows`` how many there are, bad ones too, ``share`` its share of
-    the whole input. ``columns`` are a CSV header or the keys of NDJSON, ``lists`` those of them that hold lists, ``members`` media
-    files, ``extents`` where those of an archive lie and how large they are, ``name`` is the file's name for people, ``folder`` where it lies in the input, such as ``year=2025/month=1``.
+    the whole input. ``columns`` are a CSV header or the keys of NDJSON, ``lists`` those that hold lists. ``members`` are
+    media files, ``extents`` where those of an archive lie and how large they are. ``name`` is the file's name for people,
+    ``folder`` where it lies in the input, such as ``year=2025/month=1``.
     """
 
     index: int
