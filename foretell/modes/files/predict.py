@@ -132,7 +132,7 @@ class Run:
         started = time.perf_counter()
         check_target(self.inputs, self.target)
         self.target.check(self.pipeline.signature)
-        ledger = Ledger(self.target.parts, self.target.clear)
+        ledger = Ledger(self.target.parts, self.target.path if self.target.is_folder else self.target.parts, self.target.clear)
         size = Cut(self._shard_rows(ledger), limit=self.options.limit)
         shards = plan(self.inputs, size)
         first = list(itertools.islice(shards, self.workers))

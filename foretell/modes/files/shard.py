@@ -72,8 +72,8 @@ class Work:
 class Done:
     """What became of a shard. ``rows`` had an answer, ``passed_over`` were not chosen; ``model_s`` is the time in the pipeline.
 
-    ``part`` is the file of answers in ``Work.parts`` (or ``target``), empty if there are none, ``head_bytes`` the length of
-    its header, ``errors`` the file of its bad rows.
+    ``part`` is the file of answers in ``Work.parts`` (or ``target``), of ``part_bytes``, ``head_bytes`` of them its header;
+    ``errors`` is the file of its bad rows, if there are any.
     """
 
     index: int
@@ -83,6 +83,7 @@ class Done:
     seconds: float = 0.0
     model_s: float = 0.0
     part: str = ""
+    part_bytes: int = 0
     head_bytes: int = 0
     errors: str = ""
     share: float = 0.0
