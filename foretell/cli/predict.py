@@ -77,7 +77,8 @@ def predict(model: str, source: str, target: str, config: Path | None, **given: 
     from foretell.display import show_forecast, show_report
     from foretell.modes.files import combine, forecast
     from foretell.modes.files import predict as answer_files
-    from foretell.repository import find_model, fingerprint, open_pipeline
+    from foretell.repository import find_model, open_pipeline
+    from foretell.repository.fingerprint import fingerprint
 
     paths = name_models((model, *wishes.models))
     found = {name: find_model(path) for name, path in paths.items()}

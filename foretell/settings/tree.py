@@ -126,12 +126,11 @@ class PredictSettings:
     workers: int = setting(0, "Shards answered side by side; 0 takes one per core.", least=0)
     shard_rows: int = setting(0, "Most rows of a shard, which is committed at once; 0: as many as take some seconds.", least=0)
     max_errors: int = setting(-1, "Rows that may fail before the run stops; -1: any number.", least=-1)
+    sample_rate_hz: int = setting(16_000, "Samples a second to which sounds are brought for a model that takes them.", least=1)
     row_timeout_s: float = setting(0.0, "Longest time for one row, which is set aside after it; 0: any time.", least=0)
     retries: int = setting(3, "Tries after the first for what may pass: a model or a store that does not answer.", least=0)
     price_per_hour: float = setting(0.0, "What an hour of this machine costs, for the report; 0: not known.", least=0)
-    watts: float = setting(
-        0.0, "What this machine draws at work, where it does not count energy itself; 0: not known.", least=0
-    )
+    watts: float = setting(0.0, "What this machine draws at work, if it does not count energy itself; 0: not known.", least=0)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from foretell.tensors import Array, Datatype, TensorSpec, show_shape
 
 
 def read(source: Source) -> "NpyReader":
-    """Opens the file and checks its array against the only input. Raises Setup."""
+    """Opens the file, of this machine, and checks its array against the only input. Raises Setup."""
     inputs = source.signature.inputs
     if len(inputs) != 1:
         raise Setup(
@@ -30,7 +30,7 @@ def read(source: Source) -> "NpyReader":
 def open_array(path: Place) -> "np.memmap[Any, Any]":
     """The array of a file by memory map. Raises Setup ``broken_file``."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(str(path), mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise Setup(
             "broken_file", f"{path} cannot be read as .npy: {error}: save one array of numbers with numpy.save"
@@ -61,8 +61,7 @@ class NpyReader:
         wanted = selection.mask(numbers, selection.refuse)
         if wanted is not None:
             values, numbers = values[wanted], numbers[wanted]
-        wide = values.dtype.kind in "iu" and self.spec.dtype.is_float
-        values = values.astype(np.float64) if wide else _encoded(values) if values.dtype.kind in "SU" else values
+        values = decoded(values, self.spec)
         passed_over = len(chunk.numbers) - len(numbers)
         return Rows(numbers, {self.spec.name: fill(values, self.spec)}, passed_over=passed_over)
 
@@ -75,7 +74,7 @@ class NpyReader:
             return np.array(whole[rows])
         shape = (rows.stop - rows.start, *whole.shape[1:])
         row_bytes = whole.itemsize * int(np.prod(whole.shape[1:]))
-        return np.memmap(self.source.path, whole.dtype, "r", whole.offset + rows.start * row_bytes, shape).view(np.ndarray)
+        return np.memmap(str(self.source.path), whole.dtype, "r", whole.offset + rows.start * row_bytes, shape).view(np.ndarray)
 
 
 class NpyWriter:
@@ -136,6 +135,13 @@ def _check_shape(source: Source, spec: TensorSpec, array: Array) -> None:
             "missing_column",
             f"{source.path} holds {array.dtype} {show_shape(array.shape)}, the model takes {spec.dtype} {expected}",
         )
+
+
+def decoded(values: Array, spec: TensorSpec) -> Array:
+    """Whole numbers for a float input as FP64, so that they may be rounded like all floats of files; texts as bytes."""
+    if values.dtype.kind in "SU":
+        return _encoded(values)
+    return values.astype(np.float64) if values.dtype.kind in "iu" and spec.dtype.is_float else values
 
 
 def _encoded(values: Array) -> Array:

@@ -8,7 +8,8 @@ from foretell.errors import Setup
 from foretell.modes.files.run import open_runner
 from foretell.modes.files.several import combine
 from foretell.modes.files.shard import Shard, Work, from_json, to_json
-from foretell.repository import find_model, fingerprint, open_pipeline
+from foretell.repository import find_model, open_pipeline
+from foretell.repository.fingerprint import fingerprint
 
 
 def open_remote(work: str, fingerprints: Mapping[str, str]) -> Callable[[str], str]:

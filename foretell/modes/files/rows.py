@@ -39,7 +39,8 @@ class Source:
     map: Mapping[str, str] = field(default_factory=dict)
     shard: Shard | None = None
     keep: tuple[str, ...] = ()
-    choice: Choice = Choice()
+    choice: Choice = field(default_factory=Choice)
+    sample_rate_hz: int = 16_000
 
     @property
     def first_row(self) -> int:
@@ -146,7 +147,7 @@ class Sheet:
 
 
 def leading_columns(answers: Answers) -> dict[str, Any]:
-    """The columns in front of the outputs: ``row`` (``row_number`` if an output is called row), for files ``file``, then the kept.
+    """The columns in front of the outputs: ``row`` (``row_number`` if an output is called row), ``file``, and the kept ones.
 
     A kept column with the name of another is called ``NAME_kept``.
     """

@@ -77,6 +77,6 @@ def _check_listening(address: str) -> None:
 
 def lost(address: str, reason: str) -> Unavailable:
     """The refusal of a cluster that cannot be worked on."""
-    said = reason.strip().partition("\n")[0][:300] or "no reason was told"
+    said = (reason.strip().splitlines() or ["no reason was told"])[-1][:300]  # the last line of a traceback is the error
     where = f"the Ray cluster at {address}" if address else "the Ray cluster of this machine"
     return Unavailable("lost_cluster", f"{where} cannot be used ({said}): check --address and that it runs, then run it again")

@@ -51,9 +51,9 @@ def run_through(folder: Path, nodes: Nodes, kills: int) -> None:
     run = start(folder, nodes)
     for kill in range(kills):
         safe = done(folder) + dice.randint(1, 6)
-        assert eventually(lambda safe=safe: done(folder) >= safe, 120), run.poll()
+        assert eventually(lambda safe=safe: done(folder) >= safe, 300), run.poll()
         run = (kill_machine, kill_driver)[kill % 2](run, folder, nodes)
-    _, said = run.communicate(timeout=300)
+    _, said = run.communicate(timeout=600)
     assert run.returncode == 0, said
     head, *lines = (folder / "answers.csv").read_text().splitlines()
     assert head == "row,y"
