@@ -98,7 +98,7 @@ $(RUNTIMES)/.made: $(VENV)/.made pyproject.toml
 	@echo "installing every runtime into $(RUNTIMES) ..."
 	@"$(PYTHON)" -m venv --clear $(RUNTIMES)
 	@$(RUNTIMES)/bin/python -m pip --disable-pip-version-check --quiet install $(TORCH)
-	@$(RUNTIMES)/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[dev,keras,torch,huggingface]'
+	@$(RUNTIMES)/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[dev,convert-keras,torch,huggingface]'
 	@touch $@
 
 # An editable install: a change of the code needs no new one, a change of pyproject.toml does.

@@ -223,7 +223,7 @@ async def serve_from(seat: Seat, repository: Repository) -> None:
 
 async def _close(service: Service, within_s: float) -> None:
     """Close every model; what still runs or loads after that time is left behind, since nothing can stop a thread."""
-    closing = asyncio.ensure_future(_close_all(service))
+    closing = asyncio.ensure_future(close_all(service))
     done, _ = await asyncio.wait({closing}, timeout=within_s)
     if not done:
         log.warning("a model still runs or loads: it is left behind")
@@ -231,7 +231,7 @@ async def _close(service: Service, within_s: float) -> None:
         os._exit(0)
 
 
-async def _close_all(service: Service) -> None:
+async def close_all(service: Service) -> None:
     if service.watching is not None:
         service.watching.cancel()
     await service.loader.close()

@@ -18,6 +18,7 @@ from foretell.errors import Setup
 from foretell.memory import Growth
 from foretell.observe.logs import escape
 from foretell.repository import find_models, open_pipeline
+from foretell.repository.files import disk_bytes
 from foretell.repository.model_folder import ModelSource, has_sums
 from foretell.settings import EngineSettings
 from foretell.steps import Function, Step
@@ -74,7 +75,9 @@ def show_forecast(forecast: "Forecast", file: Path | None = None) -> None:
     print(f"  time    about {show_time(forecast.seconds)}")
     print(f"  memory  {show_bytes(forecast.memory_bytes)}")
     cost = "not known: give --price-per-hour" if forecast.cost is None else f"about {forecast.cost:,.4g}"
-    energy = "not counted by this machine: give --watts" if forecast.joules is None else f"about {forecast.joules / 3600:,.4g} Wh"
+    energy = (
+        "not counted by this machine: give --watts" if forecast.joules is None else f"about {forecast.joules / 3600:,.4g} Wh"
+    )
     print(f"  cost    {cost}")
     print(f"  energy  {energy}")
     _write_facts(forecast.facts(), file)
@@ -145,7 +148,6 @@ def _rows(count: int) -> str:
 
 
 def _inspect(source: ModelSource) -> dict[str, Any]:
-    file = Path(source.path)
     growth, start = Growth(), time.perf_counter()
     pipeline = open_pipeline(source)
     load_s = time.perf_counter() - start
@@ -157,7 +159,7 @@ def _inspect(source: ModelSource) -> dict[str, Any]:
         "description": source.config.description,
         "verified": has_sums(source),
         "path": source.path,
-        "bytes": file.stat().st_size if file.is_file() else None,
+        "bytes": disk_bytes(source),
         "facts": dict(describe(pipeline.model)),
         "inputs": _describe(pipeline.signature.inputs, pipeline.signature.rows),
         "outputs": _describe(pipeline.signature.outputs, pipeline.signature.rows),
@@ -210,7 +212,7 @@ def _lines(specs: Iterable[TensorSpec], rows: bool) -> str:
 
 
 def _remarks(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    size = "" if facts["bytes"] is None else f", {show_bytes(facts['bytes'])}"
+    size = f", {show_bytes(facts['bytes'])}"
     loading, where = show_time(facts["load_ms"] / 1e3), WHERE[facts["placement"]]
     forward = f"{where}; {_refused(facts['refusal'])}"
     if facts["forward_ms"] is not None:

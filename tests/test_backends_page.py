@@ -37,6 +37,12 @@ def test_every_backend_has_its_section_and_its_extra() -> None:
         assert plugin.extra is None or any(row[2] == name and f"`{plugin.extra}`" in row[3] for row in ROWS if len(row) == 5)
 
 
+def test_every_conversion_names_extras_that_are_there() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {extra for plugin in CONVERTERS.values() for extra in (plugin.extra or "").split(",")}
+    assert named <= {"", *extras}
+
+
 def test_every_conversion_is_in_the_table() -> None:
     told = {(row[0], into) for row in ROWS if len(row) == 3 for into in row[1].split(", ")} - {("from", "to")}
     assert told == set(CONVERTERS)

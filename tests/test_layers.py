@@ -43,6 +43,7 @@ ROOMS = (
         "optimize",
         "convert",
         "assemble",
+        "asgi",
         "workers",
         "cli",
         "client",

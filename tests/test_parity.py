@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from foretell.engine.engine import Engine
-from foretell.modes.files import predict
+from foretell.modes.files import Options, predict
 from foretell.pipeline import Pipeline
 from foretell.repository import open_pipeline
 from foretell.request import Request
 from foretell.settings import EngineSettings, PredictSettings
-from foretell.tensors import Array, Arrays
-from tests.backends import graphs
+from foretell.tensors import Array, Arrays, Datatype
+from tests.backends import encoders, graphs
 from tests.serving import Served, post, serving
 
 CODE = """
@@ -43,16 +44,29 @@ step = "labels.top_k"
 k = 2
 labels = ["malign", "benign", "unknown"]
 """
-BACKENDS = ("plain", "stepped", "fixed", "cancer", "lite", "code.py:model")
+HEAVY = {"exported": "torch", "dense": "tensorflow"}
+"""Those that need a package which the tests do without: `make runtimes` brings it."""
+BACKENDS = (
+    *("plain", "stepped", "fixed", "cancer", "lite", "encoder", "code.py:model"),
+    *(
+        pytest.param(
+            name, marks=pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed: make runtimes")
+        )
+        for name, package in HEAVY.items()
+    ),
+)
 CLOSE = 1e-5
 """Relative, for FP32: kernels may add in another order in a batch of another size."""
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")  # Keras
+
 FEATURES = load_breast_cancer(return_X_y=True)[0].astype(np.float32)[:60]
+TEXTS = np.array([text.encode() for text in encoders.sentences()[0][:60]], np.object_)
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of every backend, with and without steps, each taking 30 features."""
+    """A model of every backend, with and without steps, each taking 30 features; one takes texts."""
     folder = tmp_path_factory.mktemp("models")
     for name in ("plain", "stepped", "fixed", "cancer", "lite"):
         (folder / name / "1").mkdir(parents=True)
@@ -64,8 +78,33 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     joblib.dump(make_pipeline(StandardScaler(), LogisticRegression()).fit(features, labels), folder / "cancer/1/model.joblib")
     (folder / "cancer/pipeline.toml").write_text("[model]\ntrust = true\n")
     shutil.copy(Path(__file__).parent / "backends/models/cancer.tflite", folder / "lite/1/model.tflite")
+    encoders.save(folder / "encoder/1", encoders.encoder(), encoders.train_tokenizer())
     (folder / "code.py").write_text(CODE)
+    for name, package in HEAVY.items():
+        if find_spec(package) is not None:
+            (folder / name / "1").mkdir(parents=True)
+            SAVE[name](folder / name / "1")
     return folder
+
+
+def save_exported(folder: Path) -> None:
+    import torch
+
+    torch.manual_seed(7)
+    net = torch.nn.Sequential(torch.nn.BatchNorm1d(30, affine=False), torch.nn.Linear(30, 3), torch.nn.Softmax(1)).eval()
+    rows = ({0: torch.export.Dim.DYNAMIC},)
+    torch.export.save(torch.export.export(net, (torch.zeros(2, 30),), dynamic_shapes=rows), folder / "model.pt2")
+
+
+def save_dense(folder: Path) -> None:
+    import keras
+
+    keras.utils.set_random_seed(7)
+    layers = [keras.Input((30,), name="features"), keras.layers.LayerNormalization(), keras.layers.Dense(3, "softmax")]
+    keras.Sequential(layers).save(folder / "model.keras")
+
+
+SAVE: dict[str, Callable[[Path], None]] = {"exported": save_exported, "dense": save_dense}
 
 
 @pytest.fixture(scope="module", params=["--http-fast-lane", "--no-http-fast-lane"])
@@ -80,7 +119,17 @@ def open_model(repository: Path, backend: str) -> Pipeline:
 
 
 def row_by_row(pipeline: Pipeline) -> list[Arrays]:
-    return [pipeline({input_of(pipeline): FEATURES[index : index + 1]}) for index in range(len(FEATURES))]
+    rows = rows_of(pipeline)
+    return [pipeline({input_of(pipeline): rows[index : index + 1]}) for index in range(len(rows))]
+
+
+def rows_of(pipeline: Pipeline) -> Array:
+    return TEXTS if pipeline.signature.inputs[0].dtype is Datatype.BYTES else FEATURES
+
+
+def plain(rows: Array) -> list[Any]:
+    """Rows as JSON has them."""
+    return [row.decode() if isinstance(row, bytes) else row.tolist() for row in rows]
 
 
 def input_of(pipeline: Pipeline) -> str:
@@ -110,8 +159,9 @@ def as_text(values: Any) -> Any:
 def test_the_tensor_door_agrees_with_the_pipeline(server: Served, repository: Path, backend: str) -> None:
     pipeline = open_model(repository, backend)
     got: dict[str, list[Any]] = {spec.name: [] for spec in pipeline.signature.outputs}
-    for chunk in np.array_split(FEATURES, 7):
-        tensor = {"name": input_of(pipeline), "shape": chunk.shape, "datatype": "FP32", "data": chunk.ravel().tolist()}
+    datatype = str(pipeline.signature.inputs[0].dtype)
+    for chunk in np.array_split(rows_of(pipeline), 7):
+        tensor = {"name": input_of(pipeline), "shape": chunk.shape, "datatype": datatype, "data": plain(chunk)}
         reply = server.ask(post(f"/v2/models/{backend.partition('.')[0]}/infer", orjson.dumps({"inputs": [tensor]})))
         for output in reply.json()["outputs"]:
             got[output["name"]] += np.reshape(output["data"], output["shape"]).tolist()
@@ -121,7 +171,7 @@ def test_the_tensor_door_agrees_with_the_pipeline(server: Served, repository: Pa
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_row_door_agrees_with_the_pipeline(server: Served, repository: Path, backend: str) -> None:
     pipeline = open_model(repository, backend)
-    body = orjson.dumps([{input_of(pipeline): row.tolist()} for row in FEATURES])
+    body = orjson.dumps([{input_of(pipeline): row} for row in plain(rows_of(pipeline))])
     predictions = server.ask(post(f"/predict/{backend.partition('.')[0]}", body)).json()["predictions"]
     assert_agrees({name: [row[name] for row in predictions] for name in predictions[0]}, pipeline)
 
@@ -133,7 +183,8 @@ def test_many_callers_at_once_agree_with_the_pipeline(repository: Path, backend:
     async def main() -> list[Arrays]:
         engine = Engine("m", "1", pipeline, EngineSettings())
         await engine.start()
-        requests = [Request({input_of(pipeline): row[np.newaxis]}, 0.0) for row in FEATURES]
+        rows = rows_of(pipeline)
+        requests = [Request({input_of(pipeline): rows[place : place + 1]}, 0.0) for place in range(len(rows))]
         return await asyncio.gather(*map(engine.infer, requests))
 
     answers = asyncio.run(main())
@@ -148,36 +199,38 @@ def stacked(answers: list[Arrays], name: str) -> Array:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_files_agree_with_the_pipeline(tmp_path: Path, repository: Path, backend: str, suffix: str) -> None:
     pipeline = open_model(repository, backend)
-    source = write_rows[suffix](tmp_path)
+    rows = rows_of(pipeline)
+    source = write_rows[suffix](tmp_path, rows)
     target = tmp_path / "answers.ndjson"
-    columns = {} if suffix == "csv" else {input_of(pipeline): "features"}
-    report = predict(pipeline, source, target, PredictSettings(batch_rows=16, workers=2), map=columns)
+    columns = {} if suffix == "csv" and rows is FEATURES else {input_of(pipeline): "features"}
+    report = predict(pipeline, source, target, PredictSettings(batch_rows=16, workers=2), Options(map=columns))
     assert (report.rows, report.failed) == (len(FEATURES), 0)
-    rows = [orjson.loads(line) for line in target.read_bytes().splitlines()]
-    assert [row.pop("row") for row in rows] == list(range(len(FEATURES)))
-    assert_agrees({name: [row[name] for row in rows] for name in rows[0]}, pipeline)
+    answers = [orjson.loads(line) for line in target.read_bytes().splitlines()]
+    assert [answer.pop("row") for answer in answers] == list(range(len(rows)))
+    assert_agrees({name: [answer[name] for answer in answers] for name in answers[0]}, pipeline)
 
 
-def write_ndjson(folder: Path) -> Path:
+def write_ndjson(folder: Path, rows: Array) -> Path:
     path = folder / "rows.ndjson"
-    path.write_bytes(b"\n".join(orjson.dumps({"features": row.tolist()}) for row in FEATURES))
+    path.write_bytes(b"\n".join(orjson.dumps({"features": row}) for row in plain(rows)))
     return path
 
 
-def write_csv(folder: Path) -> Path:
+def write_csv(folder: Path, rows: Array) -> Path:
     path = folder / "rows.csv"
-    header = ",".join(f"c{index}" for index in range(30))
-    path.write_text("\n".join([header, *(",".join(map(repr, row.tolist())) for row in FEATURES)]))
+    header = "features" if rows is TEXTS else ",".join(f"c{index}" for index in range(30))
+    lines = plain(rows) if rows is TEXTS else [",".join(map(repr, row)) for row in plain(rows)]
+    path.write_text("\n".join([header, *lines]))
     return path
 
 
-def write_parquet(folder: Path) -> Path:
+def write_parquet(folder: Path, rows: Array) -> Path:
     import pyarrow as pa
     import pyarrow.parquet
 
     path = folder / "rows.parquet"
-    pyarrow.parquet.write_table(pa.table({"features": FEATURES.tolist()}), path)
+    pyarrow.parquet.write_table(pa.table({"features": plain(rows)}), path)
     return path
 
 
-write_rows: dict[str, Callable[[Path], Path]] = {"ndjson": write_ndjson, "csv": write_csv, "parquet": write_parquet}
+write_rows: dict[str, Callable[[Path, Array], Path]] = {"ndjson": write_ndjson, "csv": write_csv, "parquet": write_parquet}

@@ -5,6 +5,7 @@ https://keras.io/guides/serialization_and_saving/, https://www.tensorflow.org/gu
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from foretell.tensors import Arrays, Datatype, Signature
 SAVED_MODEL = "saved_model.pb"
 OPTIONS = ("signature",)
 _SERVING = "serving_default"
+_PLUMBING = {"Const", "Identity", "NoOp", "PartitionedCall", "Placeholder", "ReadVariableOp", "StatefulPartitionedCall"}
+_BOUND = re.compile(r"String|Regex|StaticRegex|HashTable|Lookup|PyFunc|EagerPyFunc|Parse|Decode|(Read|Write)File")
 _log = logging.getLogger("foretell")
 
 
@@ -87,6 +90,7 @@ def _model(source: str, opened: _Opened, options: ModelOptions) -> KerasModel:
     if rows:
         runner = by_rows(source, runner, inputs, outputs)
     facts = {**opened.facts, "runtime": f"tensorflow {tf.__version__}, keras {keras.__version__}"}
+    facts["provider"] = ", ".join(f"{device.device_type}:{device.name[-1]}" for device in tf.config.list_logical_devices())
     facts["threads"] = str(tf.config.threading.get_intra_op_parallelism_threads())
     return KerasModel(runner, Signature(specs(inputs, rows, False), specs(outputs, rows, False), rows), facts)
 
@@ -139,7 +143,7 @@ def _archive(path: Path, options: ModelOptions) -> _Net:
         if options.trust:
             _log.info("loading %s as trusted, sha256 %s", path, _sha256(path))
         model = keras.saving.load_model(str(path), compile=False, safe_mode=not options.trust)
-        facts["parameters"] = str(model.count_params())
+        facts["parameters"] = f"{model.count_params():,}"
     if not model.built or not getattr(model, "inputs", None):
         text = f"{path} is a subclassed model, whose inputs no file tells"
         raise Setup("broken_model", f"{text}: export it with model.export('folder'), and serve that folder")
@@ -159,6 +163,7 @@ def _compiled(path: Path, model: Any, facts: dict[str, str]) -> _Net:
 
     function = tf.function(answer, input_signature=taken)
     concrete = function.get_concrete_function()
+    facts |= _operators(concrete)
 
     def run(**tensors: Any) -> Mapping[str, Any]:
         answers: Mapping[str, Any] = concrete(*(tensors[node.name] for node in inputs))
@@ -200,7 +205,19 @@ def _signature(path: Path, module: Any, function: Any) -> _Opened:
     outputs = [_node(path, "output", name, spec.dtype.name, spec.shape) for name, spec in told.items()]
 
     function.module = module  # or else its variables would be freed
-    return _Opened(function, inputs, outputs, {"format": "SavedModel"})
+    parameters = sum(int(np.prod(variable.shape)) for variable in function.variables)
+    facts = {"format": "SavedModel", "parameters": f"{parameters:,}", **_operators(function)}
+    return _Opened(function, inputs, outputs, facts)
+
+
+def _operators(function: Any) -> dict[str, str]:
+    """The operators of a graph and of the functions that it calls, and those that no conversion has."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+    kinds = sorted({node.op for node in nodes} - _PLUMBING)
+    bound = [kind for kind in kinds if _BOUND.match(kind)]
+    facts = {"operators": ", ".join(kinds)}
+    return {**facts, "elsewhere": f"no other runtime has {', '.join(bound)}"} if bound else facts
 
 
 def _node(path: Path, role: str, name: str, dtype: str, shape: Any) -> Node:

@@ -3,6 +3,7 @@
 https://lightgbm.readthedocs.io/en/stable/pythonapi/lightgbm.Booster.html#lightgbm.Booster.save_model
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from foretell.formats.lightgbm import LightgbmFile, read_lightgbm
 from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec
 
 INPUT = "features"
+_CATEGORIES = re.compile(r"^num_cat=[1-9]", re.MULTILINE)
 _CURE = "save it with booster.save_model('model.txt'), and copy all of it"
 _CLASSIFIERS = ("binary", "multiclass", "multiclassova")
 
@@ -78,4 +80,5 @@ def _facts(read: LightgbmFile, size: int, threads: int) -> dict[str, str]:
         "parameters": f"{2 * read.leaves - read.trees:,} (leaves and thresholds)",
         "provider": "CPU",
         "threads": str(threads),
+        **({"elsewhere": "ONNX has no node for its splits by categories"} if _CATEGORIES.search(read.text) else {}),
     }

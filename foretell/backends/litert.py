@@ -3,7 +3,8 @@
 https://ai.google.dev/edge/litert
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -244,12 +245,26 @@ def _seen(node: Node, first: tuple[int, ...], second: tuple[int, ...]) -> Node:
 
 
 def _facts(graph: Any, threads: int) -> dict[str, str]:
+    operators = sorted({_operator(graph, place) for place in range(graph.OperatorCodesLength())})
+    bound = [name for name in operators if name.startswith("HASHTABLE")]
     return {
         "format": f"LiteRT, schema {graph.Version()}",
         "runtime": f"ai-edge-litert {version('ai-edge-litert')}",
-        "operators": ", ".join(sorted({_operator(graph, place) for place in range(graph.OperatorCodesLength())})),
+        "operators": ", ".join(operators),
+        "parameters": f"{sum(_constants(graph)):,}",
+        "provider": "CPU",
         "threads": str(threads),
+        **({"elsewhere": f"no other runtime has {', '.join(bound)}"} if bound else {}),
     }
+
+
+def _constants(graph: Any) -> Iterator[int]:
+    """How many values each tensor has that is stored in the file."""
+    for subgraph in _subgraphs(graph):
+        tensors = (subgraph.Tensors(place) for place in range(subgraph.TensorsLength()))
+        for tensor in tensors:
+            if graph.Buffers(tensor.Buffer()).DataLength():
+                yield math.prod(tensor.Shape(axis) for axis in range(tensor.ShapeLength()))
 
 
 def _operator(graph: Any, place: int) -> str:

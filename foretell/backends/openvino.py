@@ -169,7 +169,8 @@ def _check(path: Path) -> dict[str, str]:
     if weights.is_symlink():
         raise Setup("outside_folder", f"{weights} is a symbolic link: put a real copy there")
     size = path.stat().st_size + (weights.stat().st_size if weights.is_file() else 0)
-    return {"format": "OpenVINO IR", **facts, "size": f"{size:,} bytes"}
+    elsewhere = "an IR runs on OpenVINO alone: keep the model that it was made from"
+    return {"format": "OpenVINO IR", **facts, "size": f"{size:,} bytes", "elsewhere": elsewhere}
 
 
 def _device(source: str, wanted: Sequence[str]) -> str:

@@ -19,7 +19,8 @@ class PythonModel:
         self, signature: Signature, call: Callable[[Arrays], Arrays], close: Callable[[], object] | None = None
     ) -> None:
         self.signature = signature
-        self.facts = {"format": "Python", "code": getattr(call, "__qualname__", type(call).__qualname__)}
+        name = getattr(call, "__qualname__", type(call).__qualname__)
+        self.facts = {"format": "Python", "code": name, "provider": "what the code chooses"}
         self._call = call
         self._close = close
 

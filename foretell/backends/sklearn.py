@@ -14,6 +14,7 @@ import joblib
 import numpy as np
 import onnx
 import skl2onnx
+import sklearn
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
@@ -53,7 +54,13 @@ class NativeModel:
 
     def __init__(self, estimator: Any, signature: Signature, answers: tuple[Answer, ...]) -> None:
         self.signature = signature
-        self.facts = {"format": "scikit-learn", "estimator": type(estimator).__name__}
+        self.facts = {
+            "format": "scikit-learn",
+            "runtime": f"scikit-learn {sklearn.__version__}",
+            "estimator": type(estimator).__name__,
+            "provider": "CPU",
+            "elsewhere": "a pickle needs the same release of scikit-learn",
+        }
         self._estimator = estimator
         self._answers = answers
 

@@ -3,6 +3,7 @@
 https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from foretell.formats.xgboost import XgboostFile, read_xgboost
 from foretell.tensors import Arrays, Datatype, Signature, TensorSpec
 
 INPUT = "features"
+_CATEGORIES = re.compile(rb'"categories":\[\d')
 _CURE = "save it with booster.save_model('model.json'), with a release of xgboost that is not newer than the one installed here"
 
 
@@ -84,4 +86,5 @@ def _facts(read: XgboostFile, size: int, threads: int) -> dict[str, str]:
         "parameters": f"{2 * read.leaves - read.trees:,} (leaves and thresholds)",
         "provider": "CPU",
         "threads": str(threads),
+        **({"elsewhere": "ONNX has no node for its splits by categories"} if _CATEGORIES.search(read.text) else {}),
     }

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ class Wishes:
     restart: bool
     dry_run: bool
     report: Path | None
+    engine: str
+    address: str
 
 
 @click.command(cls=Predicting, params=flags_of("predict"), short_help="Answer the rows of files.")
@@ -41,12 +43,18 @@ class Wishes:
 @click.option("--keep", metavar="COLUMNS", multiple=True, help="Columns to pass on, with commas between; * for all.")
 @click.option("--where", metavar="TEXT", default="", help="Answer only rows that pass, as in \"age > 30 and land == 'DE'\".")
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="Look at the first N rows only.")
-@click.option("--sample", metavar="X", type=click.FloatRange(0, 1), default=1.0, help="Answer a share of the rows, from 0 to 1.")
+@click.option(
+    "--sample", metavar="X", type=click.FloatRange(0, 1), default=1.0, help="Answer a share of the rows, from 0 to 1."
+)
 @click.option("--seed", metavar="N", type=click.IntRange(0), default=0, help="Draw another sample.")
 @click.option("--format", "file_format", type=click.Choice(["csv", "ndjson", "parquet"]), help="Format of the files of OUT/.")
 @click.option("--restart", is_flag=True, help="Begin anew: forget what an unfinished run has done.")
 @click.option("--dry-run", is_flag=True, help="Answer a few rows, write nothing, and say how long all will take.")
 @click.option("--report", metavar="FILE", type=click.Path(path_type=Path), help="Write the report as JSON too.")
+@click.option(
+    "--engine", type=click.Choice(["threads", "ray"]), default="threads", help="What runs the shards.  [default: threads]"
+)
+@click.option("--address", metavar="HOST:PORT", default="", help="Head of the Ray cluster.  [default: one of this machine]")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings as TOML.")
 def predict(model: str, source: str, target: str, config: Path | None, **given: object) -> None:
     """Answer every row of IN and write the answers to OUT, in the same order.
@@ -63,16 +71,20 @@ def predict(model: str, source: str, target: str, config: Path | None, **given: 
     """
     flags = {name: given.pop(name) for name in list(given) if "__" in name}
     wishes = Wishes(**given)  # type: ignore[arg-type]  # click gives them by these names
+    check_engine(wishes, source, target)
     settings, _ = read_settings(config, flags)
     columns = read_pairs(wishes.pairs)
     from foretell.display import show_forecast, show_report
     from foretell.modes.files import combine, forecast
     from foretell.modes.files import predict as answer_files
-    from foretell.repository import find_model, fingerprint, open_pipeline
+    from foretell.repository import find_model, open_pipeline
+    from foretell.repository.fingerprint import fingerprint
 
     paths = name_models((model, *wishes.models))
     found = {name: find_model(path) for name, path in paths.items()}
     options = make_options(wishes, columns, paths, {name: fingerprint(each) for name, each in found.items()})
+    if wishes.engine == "ray":
+        options = use_ray(options, wishes.address, settings.predict.workers)
     pipeline = combine({name: open_pipeline(each) for name, each in found.items()})
     if wishes.dry_run:
         show_forecast(forecast(pipeline, source, target, settings.predict, options), wishes.report)
@@ -91,6 +103,22 @@ def name_models(paths: Iterable[str]) -> dict[str, str]:
         names = itertools.chain([name], (f"{name}{number}" for number in itertools.count(2)))
         named[next(each for each in names if each not in named)] = path
     return named
+
+
+def check_engine(wishes: Wishes, source: str, target: str) -> None:
+    """Raises UsageError."""
+    if wishes.address and wishes.engine != "ray":
+        raise click.UsageError("--address goes with --engine ray", click.get_current_context())
+    if wishes.engine == "ray" and "-" in (source, target):
+        raise click.UsageError("--engine ray reads and writes files: name them, in place of -", click.get_current_context())
+
+
+def use_ray(options: "Options", address: str, actors: int) -> "Options":
+    """Raises Setup ``missing_extra`` at once, not only when the shards are run."""
+    from foretell.cli.engines import on_ray
+    from foretell.modes.ray import Cluster
+
+    return replace(options, executor=on_ray(Cluster(address, actors), options.fingerprints))
 
 
 def make_options(

@@ -2,6 +2,7 @@
 
 from foretell.codes.asked_later import ASKED_LATER
 from foretell.codes.callers import CALLERS
+from foretell.codes.clusters import CLUSTERS
 from foretell.codes.doors import DOORS
 from foretell.codes.files import FILES
 from foretell.codes.jobs import JOBS
@@ -19,6 +20,7 @@ CODES: dict[str, tuple[type[ForetellError], str, str]] = {
     **JOBS,
     **ASKED_LATER,
     **OPTIMIZING,
+    **CLUSTERS,
 }
 """code -> class, what it means, what to do. A test keeps it complete."""
 

@@ -60,6 +60,12 @@ def check_external_data(source: Path | bytes) -> None:
             _check_location(location, source)
 
 
+def data_files(source: Path) -> set[Path]:
+    """The files beside an ONNX file that hold some of its tensors. Raises ValueError when this is not protobuf."""
+    with source.open("rb") as file, _mapped(file.fileno()) as data:
+        return {source.parent / location for location in external_locations(data)}
+
+
 def operators(data: Buffer) -> Iterator[str]:
     """The operator of every node, in subgraphs and functions too. Raises ValueError for what is not protobuf."""
     todo: list[tuple[str, Span]] = [("Model", (0, len(data)))]

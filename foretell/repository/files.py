@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from foretell.errors import Setup
+from foretell.formats.onnx import data_files
 from foretell.repository.checksums import SUMS_FILE
 from foretell.repository.model_folder import Found, ModelSource, is_attribute, is_unfinished
 from foretell.repository.pipeline_file import FILE_NAME
@@ -57,8 +58,27 @@ def count_bytes(source: ModelSource) -> int:
     return own + sum(map(count_bytes, source.members))
 
 
+def disk_bytes(source: ModelSource) -> int:
+    """The size of a model on disk: of its folder, or of its file and the data beside it; of all members of a chain."""
+    if source.members:
+        return sum(map(disk_bytes, source.members))
+    return sum(file.stat().st_size for file in _parts(_own(source)) if file.is_file())
+
+
+def _parts(own: Path) -> set[Path]:
+    if own.is_dir():
+        return set(own.rglob("*"))
+    suffix = own.suffix.lower()
+    data = data_files(own) if suffix == ".onnx" else {own.with_suffix(".bin")} if suffix == ".xml" else set()
+    return {own, *data}
+
+
+def _own(source: ModelSource) -> Path:
+    return Path(source.path.rpartition(":")[0] if is_attribute(source.path) else source.path)
+
+
 def _states(source: ModelSource) -> Iterator[tuple[str, int, int, int]]:
-    own = Path(source.path.rpartition(":")[0] if is_attribute(source.path) else source.path)
+    own = _own(source)
     for file in {*source.folder.iterdir(), *(own.parent.rglob("*") if own.parent != source.folder else ())}:
         is_other = file.name in _PARSED and file.parent == source.folder if source.in_folder else not _belongs(file, own)
         if file.is_file() and not is_other and file.parent.name != "__pycache__" and not is_unfinished(file.name):

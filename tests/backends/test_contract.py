@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from foretell.backends import Backend, ModelOptions, load_backend
+from foretell.backends import Backend, ModelOptions, describe, load_backend
 from foretell.convert import Wanted, convert
 from foretell.errors import Invalid, Setup
 from foretell.pipeline import Pipeline
@@ -174,6 +174,15 @@ def assert_close(got: Array, want: Array, dtype: Datatype) -> None:
         np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), rtol=TOLERANCE[dtype], atol=1e-7)
     else:
         np.testing.assert_array_equal(got, want)
+
+
+def test_it_tells_its_format_its_size_and_what_it_runs_on(backend: Backend) -> None:
+    facts = describe(backend)
+    assert facts["format"]
+    assert facts["provider"]
+    if facts["format"] not in ("Python", "scikit-learn"):
+        assert int(facts["parameters"].partition(" ")[0].replace(",", "")) > 0
+        assert facts["runtime"]
 
 
 def test_a_missing_input_is_named(backend: Backend) -> None:

@@ -99,7 +99,7 @@ def test_an_archive_has_the_names_of_its_layers_and_a_saved_model_those_of_its_s
     assert str(saved.signature) == "(pixels FP32 [8, 8, 1]) -> (output_0 FP32 [10])"
     assert archive.signature.rows
     assert saved.signature.rows
-    assert describe(archive)["parameters"] == "2970"
+    assert describe(archive)["parameters"] == "2,970"
     assert describe(archive)["producer"] == f"keras {keras.__version__}"
     assert describe(saved)["format"] == "SavedModel"
 

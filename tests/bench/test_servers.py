@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -167,9 +167,9 @@ def test_a_plot_of_an_unknown_kind_is_refused_before_anything_runs() -> None:
 
 @contextmanager
 def rude(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server that does with each connection as it likes."""
+    """A server that does with each connection as it likes. It has ended, with all its threads and connections, at the end."""
     listening = socket.create_server(("127.0.0.1", 0))
-    kept: list[socket.socket] = []
+    answering: list[tuple[socket.socket, threading.Thread]] = []
 
     def accept() -> None:
         while True:
@@ -177,24 +177,27 @@ def rude(answer: Callable[[socket.socket], None]) -> Iterator[int]:
                 connection, _ = listening.accept()
             except OSError:
                 return
-            kept.append(connection)
-            threading.Thread(target=_answer, args=(answer, connection), daemon=True).start()
+            thread = threading.Thread(target=_answer, args=(answer, connection), daemon=True)
+            answering.append((connection, thread))
+            thread.start()
 
-    threading.Thread(target=accept, daemon=True).start()
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
     try:
         yield listening.getsockname()[1]
     finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        for connection in kept:
-            connection.close()
+        with listening:
+            listening.shutdown(socket.SHUT_RDWR)
+            accepting.join()  # only then are all connections known: one accepted later would be closed by nobody
+        for connection, thread in answering:
+            with suppress(OSError):  # it is closed already
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def _answer(answer: Callable[[socket.socket], None], connection: socket.socket) -> None:
-    try:
+    with connection, suppress(OSError):
         answer(connection)
-    except OSError:
-        return
 
 
 def hang_up(connection: socket.socket) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from foretell.errors import Setup
-from foretell.repository import Repository
-from foretell.repository.files import Ingredients, count_bytes, fingerprint, ingredients, look
+from foretell.repository import Repository, find_models
+from foretell.repository.files import Ingredients, count_bytes, disk_bytes, fingerprint, ingredients, look
 from tests.backends.graphs import linear, save
 
 
@@ -116,3 +116,31 @@ def test_what_lies_beside_a_model_that_was_named_itself_may_be_others(
     before = ingredients(found.sources[0])
     (tmp_path / beside).write_text("a line")
     assert (ingredients(found.sources[0]) != before) is is_of_it
+
+
+def size_of(path: Path) -> int:
+    (source,) = find_models([path])
+    return disk_bytes(source)
+
+
+def test_the_size_on_disk_is_that_of_a_file_with_its_data_and_not_of_what_else_lies_there(tmp_path: Path) -> None:
+    (tmp_path / "m.xml").write_bytes(b"<net name='m'/>")
+    (tmp_path / "m.bin").write_bytes(b"x" * 1000)
+    save(linear(), tmp_path / "m.onnx")
+    assert size_of(tmp_path / "m.xml") == 1015
+    assert size_of(tmp_path / "m.onnx") == (tmp_path / "m.onnx").stat().st_size
+
+
+def test_the_size_on_disk_of_external_data_counts(tmp_path: Path) -> None:
+    import onnx
+
+    onnx.save(linear(), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    assert size_of(tmp_path / "m.onnx") == sum((tmp_path / name).stat().st_size for name in ("m.onnx", "m.data"))
+
+
+def test_the_size_on_disk_of_a_folder_is_that_of_all_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "encoder"
+    (folder / "onnx").mkdir(parents=True)
+    for name in ("tokenizer.json", "config.json", "onnx/model.onnx"):
+        (folder / name).write_bytes(b"x" * 100)
+    assert size_of(folder) == 300

@@ -114,6 +114,7 @@ def _described(kind: str, path: Path, options: ModelOptions, module: Any, device
             outputs = _measured(measure, trial, outputs, rows)
     runner = ModuleRunner(module, _in_order, [spec.name for spec in outputs], device, copies)
     facts = facts_of(kind, path, module.state_dict().values(), device)
+    facts["elsewhere"] = f"{kind} runs by PyTorch alone: {EXPORT}"
     return TorchModel(runner, Signature(inputs, outputs, rows), facts, kind == "TorchScript")
 
 

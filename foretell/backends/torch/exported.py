@@ -58,8 +58,16 @@ def load_exported(path: Path, options: ModelOptions) -> Backend:
             raise Setup("broken_model", f"{path} takes at least {least} rows at a time: export it for any number from 1")
         runner = by_rows(str(path), runner, inputs, outputs)
         runner = BoundedRunner(runner, most) if most is not None else runner
-    facts = facts_of("PyTorch exported program", path, program.state_dict.values(), device)
+    facts = facts_of("PyTorch exported program", path, program.state_dict.values(), device) | _operators(program)
     return TorchModel(runner, Signature(specs(inputs, rows), specs(outputs, rows), rows), facts, True)
+
+
+def _operators(program: Any) -> dict[str, str]:
+    """What the program calls, and what of it is not PyTorch's own, which a conversion lacks."""
+    called = {node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}
+    names = sorted({str(target).removesuffix(".default") for target in called})
+    special = [name for name in names if not name.startswith("aten.")]
+    return {"operators": ", ".join(names)} | ({"elsewhere": f"other runtimes may lack {', '.join(special)}"} if special else {})
 
 
 def _nodes(program: Any) -> tuple[list[Node], list[Node]]:
