@@ -17,7 +17,7 @@ log = logging.getLogger("foretell")
 
 LOOK_S = 1.0  # how often the jobs are counted, and leases looked after at least
 SWEEP_S = 30.0
-FIRST_LOOK_S, LONGEST_LOOK_S = 0.005, 0.25  # between looks at a job that another process may have
+FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25  # between looks at a job that another process may have
 Announce = Callable[[Job, Outcome], Sequence[Job]]
 """The jobs that follow from the end of one."""
 

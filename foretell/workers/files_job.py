@@ -5,6 +5,7 @@ python -m foretell.workers.files_job, with one JSON object on standard input, wh
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ from foretell.settings import LogSettings, PredictSettings
 if TYPE_CHECKING:
     from foretell.modes.files.progress import Progress
 
+log = logging.getLogger("foretell")
+
 NICE = 19
 SETTINGS = {"batch_rows": "batch_rows", "max_errors": "max_errors", "retries": "retries", "concurrency": "workers"}
 OPTIONS = {name: name for name in ("map", "keep", "where", "limit", "sample", "only", "restart")}
@@ -43,6 +46,7 @@ def main() -> int:
     if order is None:
         return 1
     configure(LogSettings(**order["log"]))
+    logging.getLogger("foretell").addHandler(Telling())
     _end_with_input()
     try:
         say({"done": answer(order)})
@@ -97,6 +101,13 @@ def say(told: dict[str, Any]) -> None:
     sys.stdout.buffer.flush()
 
 
+class Telling(logging.Handler):
+    """Tells the server each line of the log too, for who asks what the job has said."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say({"log": f"{record.levelname.lower()}: {record.getMessage()}"})
+
+
 def answer(told: dict[str, Any]) -> dict[str, Any]:
     """The report of a job."""
     from foretell.modes.files import Options, predict
@@ -111,7 +122,11 @@ def answer(told: dict[str, Any]) -> dict[str, Any]:
     options = Options(
         **_named(order, OPTIONS), progress=Teller(), models={"": model.path}, fingerprints={"": fingerprint(model)}
     )
+    log.info("job %s: %s version %s answers %s", told["job"], model.name, model.version, source)
     report = predict(open_pipeline(model), source, target, settings, options)
+    log.info(
+        "job %s: %d rows are answered, %d failed, %d were done before", told["job"], report.rows, report.failed, report.resumed
+    )
     return {**report.facts(), "code": 3 if report.failed else 0}
 
 
