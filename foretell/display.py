@@ -1,5 +1,6 @@
 """What the command line shows of models and runs: tables for people, plain data for programs."""
 
+import json
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from foretell.backends import describe
 from foretell.engine.warmup import choose_place, warm_up
+from foretell.errors import Setup
 from foretell.memory import Growth
 from foretell.observe.logs import escape
 from foretell.repository import find_models, open_pipeline
@@ -24,7 +26,7 @@ from foretell.tensors import TensorSpec
 if TYPE_CHECKING:
     from foretell.assemble import Checked
     from foretell.convert import Report as Conversion
-    from foretell.modes.files import Report
+    from foretell.modes.files import Forecast, Report
 
 WIDTH_WHEN_PIPED = 160
 MOST_CHARS_OF_AN_OPTION = 60
@@ -49,14 +51,42 @@ def show_checked(models: "Iterable[Checked]") -> None:
         console.print(Text(escape(text)), soft_wrap=True)
 
 
-def show_report(report: "Report") -> None:
-    """One line on standard error on what became of a file, and one on its bad rows if there were any."""
-    speed = f"{show_time(report.seconds)}, {report.rows_per_s:,.0f} rows/s"
+def show_report(report: "Report", file: Path | None = None) -> None:
+    """What became of a run, on standard error, and as JSON in a file."""
+    speed = f"{show_time(report.seconds)}, {report.rows_per_s:,.0f} rows/s, {report.model_share:.0%} of it in the model"
     shown = "standard output" if str(report.target) == "-" else escape(str(report.target))
     print(f"{_rows(report.rows)} answered in {speed}: {shown}", file=sys.stderr)
+    if report.resumed:
+        print(f"{_rows(report.resumed)} of them by a run before", file=sys.stderr)
+    if report.cost_per_million is not None:
+        print(f"{report.cost_per_million:,.4g} a million rows", file=sys.stderr)
     if report.failed:
         why = "the lines above say why" if report.errors is None else f"{escape(str(report.errors))} says why"
         print(f"{_rows(report.failed)} could not be answered: {why}", file=sys.stderr)
+    _write_facts(report.facts(), file)
+
+
+def show_forecast(forecast: "Forecast", file: Path | None = None) -> None:
+    """What a run will take, on standard output, and as JSON in a file."""
+    rate = f"{forecast.rows_per_s:,.0f} rows/s"
+    print(f"{_rows(forecast.sampled)} tried at {rate}, {forecast.bad:,} of them bad; nothing was written")
+    print(f"  rows    about {forecast.rows:,}")
+    print(f"  time    about {show_time(forecast.seconds)}")
+    print(f"  memory  {show_bytes(forecast.memory_bytes)}")
+    cost = "not known: give --price-per-hour" if forecast.cost is None else f"about {forecast.cost:,.4g}"
+    energy = "not counted by this machine: give --watts" if forecast.joules is None else f"about {forecast.joules / 3600:,.4g} Wh"
+    print(f"  cost    {cost}")
+    print(f"  energy  {energy}")
+    _write_facts(forecast.facts(), file)
+
+
+def _write_facts(facts: Mapping[str, Any], file: Path | None) -> None:
+    if file is not None:
+        try:
+            file.write_text(json.dumps(facts, indent=2) + "\n")
+        except OSError as error:
+            text = f"the report cannot be written to {file}: {error.strerror}; the answers are there"
+            raise Setup("wrong_target", text) from error
 
 
 def show_conversion(report: "Conversion") -> None:

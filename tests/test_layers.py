@@ -55,7 +55,7 @@ ROOMS = (
     },  # top
 )
 SHELVES = {"backends", "steps", "observe", "optimize", "convert"}
-"""Their files are islands; so is each folder of ``modes``."""
+"""Their files are islands; so is each folder of ``modes`` and of ``jobs/stores``."""
 
 MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 40
@@ -73,6 +73,7 @@ CATCH_ALL = {
     "modes/http/app.py": 1,  # the mode's outermost loop
     "modes/http/lane.py": 1,  # the same, for callers with and without a batch
     "modes/http/turn.py": 1,
+    "jobs/stores/sqlite/writer.py": 1,  # one transaction for many callers, like a batch run
     "jobs/desk.py": 1,  # the outermost loop of a job
     "cli/group.py": 1,  # the outermost loop of the command line
     "workers/worker.py": 1,  # the outermost loop of a worker process
@@ -140,6 +141,8 @@ def island(module: tuple[str, ...]) -> tuple[str, ...] | None:
     """What a module must not leave sideways: its file on a shelf, its folder among the modes."""
     if module[0] in SHELVES or module[0] == "modes":
         return module[:2] if len(module) > 1 else None
+    if module[:2] == ("jobs", "stores"):
+        return module[:3] if len(module) > 2 else None
     return None
 
 

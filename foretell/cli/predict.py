@@ -1,46 +1,113 @@
 """``foretell predict``."""
 
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from foretell.cli.flags import Predicting, flags_of
 from foretell.cli.reading import SOME_ROWS_FAILED, read_pairs, read_settings
 
+if TYPE_CHECKING:
+    from foretell.modes.files import Options
 
-@click.command(cls=Predicting, params=flags_of("predict"), short_help="Answer the rows of a file.")
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is asked for besides the settings, as it was typed."""
+
+    pairs: tuple[str, ...]
+    models: tuple[str, ...]
+    keep: tuple[str, ...]
+    where: str
+    limit: int | None
+    sample: float
+    seed: int
+    file_format: str | None
+    restart: bool
+    dry_run: bool
+    report: Path | None
+
+
+@click.command(cls=Predicting, params=flags_of("predict"), short_help="Answer the rows of files.")
 @click.argument("model", metavar="MODEL")
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "target", metavar="OUT", type=click.Path(path_type=Path), required=True, help="File to write.")
-@click.option(
-    "--map",
-    "pairs",
-    metavar="INPUT=COLUMN",
-    multiple=True,
-    help="Fill an input from a column of another name; may be repeated.",
-)
+@click.argument("source", metavar="IN")
+@click.option("-o", "--output", "target", metavar="OUT", required=True, help="File to write, or a folder: OUT/.")
+@click.option("--map", "pairs", metavar="INPUT=COLUMN", multiple=True, help="Fill an input from a column of another name.")
+@click.option("--model", "models", metavar="MODEL", multiple=True, help="Another model for the same rows; may be repeated.")
+@click.option("--keep", metavar="COLUMNS", multiple=True, help="Columns to pass on, with commas between; * for all.")
+@click.option("--where", metavar="TEXT", default="", help="Answer only rows that pass, as in \"age > 30 and land == 'DE'\".")
+@click.option("--limit", metavar="N", type=click.IntRange(0), help="Look at the first N rows only.")
+@click.option("--sample", metavar="X", type=click.FloatRange(0, 1), default=1.0, help="Answer a share of the rows, from 0 to 1.")
+@click.option("--seed", metavar="N", type=click.IntRange(0), default=0, help="Draw another sample.")
+@click.option("--format", "file_format", type=click.Choice(["csv", "ndjson", "parquet"]), help="Format of the files of OUT/.")
+@click.option("--restart", is_flag=True, help="Begin anew: forget what an unfinished run has done.")
+@click.option("--dry-run", is_flag=True, help="Answer a few rows, write nothing, and say how long all will take.")
+@click.option("--report", metavar="FILE", type=click.Path(path_type=Path), help="Write the report as JSON too.")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings as TOML.")
-def predict(model: str, source: Path, target: Path, pairs: tuple[str, ...], config: Path | None, **flags: object) -> None:
+def predict(model: str, source: str, target: str, config: Path | None, **given: object) -> None:
     """Answer every row of IN and write the answers to OUT, in the same order.
 
-    IN and OUT are .csv, .ndjson, .parquet or .npy files, or - for NDJSON on standard input or output; IN may also be a
-    folder of images. Rows that cannot be answered go to OUT.errors.ndjson with their number and the reason, the others go
-    on, and the exit code is 3.
+    IN is a .csv, .ndjson, .parquet, .npy or .npz file, a folder or pattern of such files, a folder, .zip or .tar of images or
+    sounds, s3://, gs:// or az:// of any of these, or - for NDJSON on standard input. OUT is a file by its suffix, a folder, or
+    - for NDJSON on standard output. Rows that cannot be answered go to OUT.errors.ndjson with their number and the reason, the
+    others go on, and the exit code is 3. A run that was stopped goes on when the same command is typed again.
 
     \b
       foretell predict model.onnx rows.parquet -o answers.parquet
       foretell predict models/digits scans/ -o digits.csv
-      foretell predict model.onnx rows.csv -o answers.csv --map age=Age
+      foretell predict model.onnx "s3://lake/rows/**/*.parquet" -o s3://lake/answers/ --keep id --where "age > 30"
     """
+    flags = {name: given.pop(name) for name in list(given) if "__" in name}
+    wishes = Wishes(**given)  # type: ignore[arg-type]  # click gives them by these names
     settings, _ = read_settings(config, flags)
-    columns = read_pairs(pairs)
-    from foretell.display import show_report
-    from foretell.modes.files import Options
-    from foretell.modes.files import predict as answer_file
-    from foretell.repository import open_pipeline
+    columns = read_pairs(wishes.pairs)
+    from foretell.display import show_forecast, show_report
+    from foretell.modes.files import combine, forecast
+    from foretell.modes.files import predict as answer_files
+    from foretell.repository import find_model, fingerprint, open_pipeline
 
-    options = Options(map=columns, bar=True, models={"": model})
-    report = answer_file(open_pipeline(model), source, target, settings.predict, options)
-    show_report(report)
+    paths = name_models((model, *wishes.models))
+    found = {name: find_model(path) for name, path in paths.items()}
+    options = make_options(wishes, columns, paths, {name: fingerprint(each) for name, each in found.items()})
+    pipeline = combine({name: open_pipeline(each) for name, each in found.items()})
+    if wishes.dry_run:
+        show_forecast(forecast(pipeline, source, target, settings.predict, options), wishes.report)
+        return
+    report = answer_files(pipeline, source, target, settings.predict, options)
+    show_report(report, wishes.report)
     if report.failed:
         raise click.exceptions.Exit(SOME_ROWS_FAILED)
+
+
+def name_models(paths: Iterable[str]) -> dict[str, str]:
+    """Each model's path by its name, which is that of its file or folder; a second of one name gets a number."""
+    named: dict[str, str] = {}
+    for path in paths:
+        name = Path(path.rpartition(":")[0] or path).stem if ".py:" in path else Path(path).stem
+        names = itertools.chain([name], (f"{name}{number}" for number in itertools.count(2)))
+        named[next(each for each in names if each not in named)] = path
+    return named
+
+
+def make_options(
+    wishes: Wishes, columns: Mapping[str, str], paths: Mapping[str, str], fingerprints: Mapping[str, str]
+) -> "Options":
+    from foretell.modes.files import Options
+
+    return Options(
+        map=columns,
+        keep=tuple(name.strip() for text in wishes.keep for name in text.split(",") if name.strip()),
+        where=wishes.where,
+        limit=wishes.limit,
+        sample=wishes.sample,
+        seed=wishes.seed,
+        format=wishes.file_format or "",
+        restart=wishes.restart,
+        bar=True,
+        models=paths,
+        fingerprints=fingerprints,
+    )

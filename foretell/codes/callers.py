@@ -70,6 +70,7 @@ CALLERS: dict[str, tuple[type[ForetellError], str, str]] = {
         "An image cannot be decoded or is larger than this pipeline allows.",
         "Send a PNG, JPEG or WebP within the pixel limit.",
     ),
+    "bad_sound": (Invalid, "A sound cannot be decoded.", "Send a WAV, FLAC, Ogg or MP3 file."),
     "bad_text": (Invalid, "A text is not valid UTF-8.", "Encode the text as UTF-8."),
     "bad_row": (Invalid, "A row does not fit the model.", "Send an object with the columns that `foretell inspect` lists."),
 }

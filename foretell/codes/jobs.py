@@ -33,4 +33,9 @@ JOBS: dict[str, tuple[type[ForetellError], str, str]] = {
         "The store of jobs has no room left.",
         "Have the operator make room on its disk; what was there is kept.",
     ),
+    "wrong_schedule": (
+        Setup,
+        "The file of schedules cannot be used.",
+        "Correct the schedule that the message names; docs/queue.md lists every key.",
+    ),
 }

@@ -104,8 +104,8 @@ class LogLine:
 
 
 def new_id() -> str:
-    """An id that nobody can guess (64 random bits), and that sorts after those which this machine made before it."""
-    return f"{time.time_ns():016x}{secrets.token_hex(8)}"
+    """An id that nobody can guess (128 random bits), and that sorts after those which this machine made before it."""
+    return f"{time.time_ns():016x}{secrets.token_hex(16)}"
 
 
 def plain_text(text: str) -> str:

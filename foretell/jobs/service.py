@@ -4,8 +4,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from foretell.errors import Busy, Invalid, Mismatched, Missing, Unavailable
 from foretell.jobs.desk import Desk, Trade, Why
@@ -50,13 +51,16 @@ class JobService:
         self._since = 0  # jobs taken in since they were counted
         self._has_room = True
         self._draining = self._stopped = False
+        self.also: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """What else goes on as long as jobs are done: who makes jobs by schedules."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to claim jobs. Raises Unavailable when the store does not answer."""
         await self._look()
         work = [desk.serve() for desk in self.desks.values() if desk.trade.most]
-        self._tasks = [asyncio.ensure_future(each) for each in (*work, self._keep_leases(), self._look_after(), self._sweep())]
+        own = (self._keep_leases(), self._look_after(), self._sweep())
+        self._tasks = [asyncio.ensure_future(each) for each in (*work, *own, *(begin() for begin in self.also))]
         for task in self._tasks:
             task.add_done_callback(_tell_if_broken)
 

@@ -11,6 +11,7 @@ from foretell.backends import SUFFIXES, Backend, ModelOptions, load_backend, rec
 from foretell.backends.python import adapt
 from foretell.errors import Setup
 from foretell.pipeline import Pipeline
+from foretell.repository.fingerprint import fingerprint
 from foretell.repository.model_folder import (
     Found,
     ModelSource,

@@ -126,12 +126,11 @@ class PredictSettings:
     workers: int = setting(0, "Shards answered side by side; 0 takes one per core.", least=0)
     shard_rows: int = setting(0, "Most rows of a shard, which is committed at once; 0: as many as take some seconds.", least=0)
     max_errors: int = setting(-1, "Rows that may fail before the run stops; -1: any number.", least=-1)
+    sample_rate_hz: int = setting(16_000, "Samples a second to which sounds are brought for a model that takes them.", least=1)
     row_timeout_s: float = setting(0.0, "Longest time for one row, which is set aside after it; 0: any time.", least=0)
     retries: int = setting(3, "Tries after the first for what may pass: a model or a store that does not answer.", least=0)
     price_per_hour: float = setting(0.0, "What an hour of this machine costs, for the report; 0: not known.", least=0)
-    watts: float = setting(
-        0.0, "What this machine draws at work, where it does not count energy itself; 0: not known.", least=0
-    )
+    watts: float = setting(0.0, "What this machine draws at work, if it does not count energy itself; 0: not known.", least=0)
 
 
 @dataclass(frozen=True)
@@ -155,6 +154,9 @@ class JobSettings:
     poll_s: float = setting(0.5, "How often a worker looks for jobs that others left.", least=0.01)
     paths: str = setting(
         "", "Folders and bucket prefixes that jobs over files may read and write, with commas between; none: refused."
+    )
+    schedules: str = setting(
+        "", "TOML file of schedules, which make jobs over files by the clock or for files that come; none: no schedules."
     )
     webhook_hosts: str = setting(
         "", "Hosts that may be told of the end of a job, as HOST or HOST:PORT, with commas between; none: refused."

@@ -5,6 +5,7 @@ import io
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, BinaryIO, cast
 
 from foretell.errors import Unavailable
@@ -12,6 +13,8 @@ from foretell.plugins import needs_extra
 
 SCHEMES = ("s3://", "s3a://", "gs://", "az://", "abfs://", "abfss://")
 BUFFER_BYTES = 2**20
+RETRIES = 5
+RETRY_TIMEOUT = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def open_object(url: str) -> ObjectPath:
         from obstore.store import from_url
     scheme, _, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
-    store = from_url(f"{scheme}://{bucket}")
+    store = from_url(f"{scheme}://{bucket}", retry_config={"max_retries": RETRIES, "retry_timeout": RETRY_TIMEOUT})
     return ObjectPath(f"{scheme}://{bucket}", key, store)
 
 

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from foretell.jobs.ledger import Ledger
 from foretell.jobs.limits import Limits
 from foretell.jobs.orders import Orders
 from foretell.jobs.places import Places
+from foretell.jobs.planner import Planner, keep_schedules
+from foretell.jobs.schedules import check_places, read_schedules
 from foretell.jobs.service import JobService, new_id
-from foretell.jobs.store import open_store
+from foretell.jobs.store import JobStore, open_store
 from foretell.jobs.webhooks import KIND, Webhooks, delivery, read_secret
 from foretell.modes.http.app import HttpApp
 from foretell.modes.http.jobs import FILES, REQUEST, JobDoor
@@ -40,6 +43,8 @@ def open_jobs(settings: Settings, http: HttpApp, catalog: Catalog, repository: R
     """
     jobs = settings.jobs
     if not (jobs.state_folder or jobs.database):
+        if jobs.schedules:
+            raise Setup("wrong_setting", "jobs.schedules needs a place to keep jobs: set jobs.state_folder or jobs.database")
         return None
     if jobs.state_folder and jobs.database:
         raise Setup("wrong_setting", "jobs.state_folder and jobs.database are both set: jobs are kept in one of them")
@@ -52,6 +57,8 @@ def open_jobs(settings: Settings, http: HttpApp, catalog: Catalog, repository: R
         Trade(KIND, Webhooks(hosts, secret, store.get), DELIVERIES_AT_ONCE if hosts.listed else 0),
     ]
     service = JobService(Ledger(store), worker_name(), trades, _limits(jobs), _announce)
+    if jobs.schedules:
+        service.also.append(partial(keep_schedules, _planner(jobs, store, orders), jobs.poll_s))
     by_header = bool(settings.http.caller_header)
     door = JobDoor(service, hosts, orders, jobs.max_stored_bytes, settings.http.compress_above_bytes, by_header)
     http.open_jobs(door)
@@ -61,6 +68,12 @@ def open_jobs(settings: Settings, http: HttpApp, catalog: Catalog, repository: R
 def worker_name() -> str:
     """A name that no other process has, and that no later one will have."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _planner(jobs: JobSettings, store: JobStore, orders: Orders) -> Planner:
+    schedules = read_schedules(Path(jobs.schedules))
+    check_places(schedules, orders.places)
+    return Planner(schedules, store, lambda order: orders.spec(order, None), _limits(jobs), time.time)
 
 
 def _read_webhooks(jobs: JobSettings) -> tuple[Hosts, bytes]:

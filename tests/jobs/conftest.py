@@ -1,7 +1,7 @@
 """Every store, on a real server where it needs one; where a server is not installed, its tests are skipped by name."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,11 @@ from foretell.testing import FakeClock
 from tests.jobs.servers import POSTGRES_FOLDER, find_program, postgres_server, redis_server
 
 NUMBERS = itertools.count(1)
-PACKAGES = {"postgresql": "psycopg", "redis": "redis"}
+Fresh = Callable[[], str]
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     if not find_program("initdb", POSTGRES_FOLDER):
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     pytest.importorskip("psycopg")
@@ -24,17 +24,29 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def redis() -> Iterator[str]:
+def installed_redis() -> None:
     if not find_program("redis-server"):
         pytest.skip("Redis is not installed: apt-get install redis-server")
     pytest.importorskip("redis")
+
+
+@pytest.fixture(scope="session")
+def redis(installed_redis: None) -> Iterator[str]:
     with redis_server() as url:
         yield url
 
 
-@pytest.fixture
-def fresh_postgres(postgres: str) -> str:
-    """The URL of an empty schema of its own."""
+@pytest.fixture(params=["sqlite", "postgresql", "redis"])
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Fresh:
+    """Gives the URL of an empty store, each time it is called; for each kind of store."""
+    if request.param == "sqlite":
+        return lambda: str(tmp_path / f"state{next(NUMBERS)}")
+    empty = EMPTIED[request.param]
+    server = request.getfixturevalue(request.param)
+    return lambda: empty(server)
+
+
+def schema_of_its_own(postgres: str) -> str:
     import psycopg
 
     name = f"jobs{next(NUMBERS)}"
@@ -43,9 +55,7 @@ def fresh_postgres(postgres: str) -> str:
     return f"{postgres}?options=-csearch_path%3D{name}"
 
 
-@pytest.fixture
-def fresh_redis(redis: str) -> str:
-    """The URL of the server, with nothing in it."""
+def emptied(redis: str) -> str:
     from redis import Redis
 
     with Redis.from_url(redis) as connection:
@@ -53,13 +63,13 @@ def fresh_redis(redis: str) -> str:
     return redis
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+EMPTIED = {"postgresql": schema_of_its_own, "redis": emptied}
+
+
+@pytest.fixture
+def url(fresh: Fresh) -> str:
     """Where an empty store of each kind is."""
-    if request.param == "sqlite":
-        return str(tmp_path / "state")
-    fresh: str = request.getfixturevalue({"postgresql": "fresh_postgres", "redis": "fresh_redis"}[request.param])
-    return fresh
+    return fresh()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ Columns that no input needs are not read.
 import difflib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from foretell.errors import Setup
@@ -37,11 +37,12 @@ class Binding:
         return len(self.columns) > 1
 
 
-def bind(source: Source, columns: Sequence[str]) -> tuple[Binding, ...]:
-    """A binding for each input. Raises Setup ``missing_column`` naming the input, the column and the nearest that exists."""
+def bind(source: Source, columns: Sequence[str], more: Iterable[str] = ()) -> tuple[Binding, ...]:
+    """A binding for each input; ``more`` are columns that the file has from its folders. Raises Setup ``missing_column`` naming the input, the column and the nearest that exists."""
     _check_map(source.map, source.signature)
     alone = len(source.signature.inputs) == 1
-    bindings = tuple(_bind_one(source, spec, columns, alone) for spec in source.signature.inputs)
+    named = [*columns, *(name for name in more if name not in columns)]
+    bindings = tuple(_bind_one(source, spec, columns, named, alone) for spec in source.signature.inputs)
     for name in needed(bindings):
         if list(columns).count(name) > 1:
             raise Setup("missing_column", f"{source.path} has two columns named {name!r}: rename one of them")
@@ -53,7 +54,8 @@ def needed(bindings: Sequence[Binding]) -> list[str]:
     return list(dict.fromkeys(name for binding in bindings for name in binding.columns))
 
 
-def _bind_one(source: Source, spec: TensorSpec, columns: Sequence[str], alone: bool) -> Binding:
+def _bind_one(source: Source, spec: TensorSpec, own: Sequence[str], columns: Sequence[str], alone: bool) -> Binding:
+    """``own`` are the columns of the file alone: only those may be taken by their place."""
     mapped = source.map.get(spec.name)
     name = mapped or spec.name
     if name in columns:
@@ -65,9 +67,9 @@ def _bind_one(source: Source, spec: TensorSpec, columns: Sequence[str], alone: b
     numbered = tuple(f"{name}_{i}" for i in range(size or 0))
     if numbered and set(numbered) <= set(columns):
         return Binding(spec, numbered)
-    if alone and not mapped and size is not None and len(columns) == size:
-        _say_by_place(source, spec, columns)
-        return Binding(spec, tuple(columns))
+    if alone and not mapped and size is not None and len(own) == size:
+        _say_by_place(source, spec, own)
+        return Binding(spec, tuple(own))
     raise Setup("missing_column", _refusal(spec, name, columns, size, alone))
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from foretell.errors import Broken, ForetellError, Invalid
+from foretell.errors import Broken, ForetellError, Invalid, Late
 from foretell.modes.files.nested import is_ragged
 from foretell.modes.files.rows import Answers, BadRow, Chunk, Reader, Rows, Writer
+from foretell.modes.files.patience import Patient
 from foretell.pipeline import Pipeline
 from foretell.tensors import Array, Arrays, cast
 
@@ -32,7 +33,7 @@ class Result:
 class Computer:
     """Decodes, computes and encodes a chunk. May be called from several threads at once. ``file``: what to call the rows' file."""
 
-    pipeline: Pipeline
+    pipeline: Pipeline | Patient
     reader: Reader
     writer: Writer
     file: str | None = None
@@ -75,7 +76,7 @@ class Computer:
                 self.writer.encode(Answers(rows.numbers, self._timed(rows.arrays, result), rows.ids, rows.kept))
             )
             result.rows += len(rows)
-        except (Invalid, Broken) as error:
+        except (Invalid, Broken, Late) as error:
             if len(rows) == 1:
                 result.bad.append(_bad_row(rows, error, self.pipeline.signature.rows))
                 return

@@ -17,6 +17,7 @@ from foretell.modes.files.cells import Cells
 from foretell.modes.files.columns import Binding, bind, needed
 from foretell.modes.files.lines import csv_ends
 from foretell.modes.files.outputs import as_text, to_arrow, with_arrow
+from foretell.modes.files.partitions import partition_of, with_partition
 from foretell.modes.files.rechunk import rechunk
 from foretell.modes.files.rows import Answers, BadRow, Chunk, Numbers, Rows, Sheet, Source, leading_columns
 from foretell.modes.files.selection import kept_columns, selection_of
@@ -40,7 +41,7 @@ def read(source: Source) -> "CsvReader":
             header, start, stop = list(source.shard.columns), source.shard.start, source.shard.stop
         _refuse_other_separators(header, source)
         stream.seek(start)
-        reader = CsvReader(source, Section(stream, stop - start), header, bind(source, header))
+        reader = CsvReader(source, Section(stream, stop - start), header, bind(source, header, partition_of(source)))
         on_refusal.pop_all()
     return reader
 
@@ -52,8 +53,11 @@ class CsvReader:
         self.source = source
         self.section = section
         self.header = header
-        selection, kept = selection_of(source), kept_columns(source, header)
-        self.columns = list(dict.fromkeys([*needed(bindings), *kept, *selection.columns(header)]))
+        self.partition = partition_of(source)
+        known = [*header, *(name for name in self.partition if name not in header)]
+        selection, kept = selection_of(source), kept_columns(source, known)
+        self.wanted = list(dict.fromkeys([*needed(bindings), *kept, *selection.columns(known)]))
+        self.columns = [name for name in self.wanted if name in header]
         self.texts = {name for binding in bindings if binding.spec.dtype is Datatype.BYTES for name in binding.columns}
         self.cells = Cells(bindings, kept, selection, text=True)
 
@@ -68,7 +72,8 @@ class CsvReader:
             yield Chunk(np.empty(0, dtype=np.int64), None, 1.0, tuple(refused))
 
     def decode(self, chunk: Chunk) -> Rows:
-        return self.cells.decode(chunk.raw, chunk.numbers)
+        table = with_partition(chunk.raw, self.partition, self.wanted)
+        return self.cells.decode(table, chunk.numbers)
 
     def close(self) -> None:
         self.section.close()

@@ -10,7 +10,9 @@ READERS: dict[str, Plugin] = {
     "ndjson": Plugin("foretell.modes.files.ndjson:read"),
     "parquet": Plugin("foretell.modes.files.parquet:read", "files"),
     "npy": Plugin("foretell.modes.files.npy:read"),
+    "npz": Plugin("foretell.modes.files.npz:read"),
     "images": Plugin("foretell.modes.files.media:read"),
+    "sounds": Plugin("foretell.modes.files.media:read"),
 }
 WRITERS: dict[str, Plugin] = {
     "csv": Plugin("foretell.modes.files.csv:CsvWriter", "files"),

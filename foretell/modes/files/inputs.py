@@ -3,10 +3,14 @@
 import functools
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foretell.errors import Setup
+from foretell.modes.files.archives import SUFFIXES as ARCHIVES
+from foretell.modes.files.archives import list_members
+from foretell.modes.files.sounds import SUFFIXES as SOUNDS
+from foretell.modes.files.sounds import takes_samples
 from foretell.plugins import did_you_mean
 from foretell.storage import Place, find_place, is_url, size_of, stamp_of, walk
 from foretell.tensors import Datatype, Signature
@@ -18,20 +22,25 @@ TABLES = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".npy": "npy",
+    ".npz": "npz",
 }
-IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+MEDIA = {".png": "images", ".jpg": "images", ".jpeg": "images", ".webp": "images", **dict.fromkeys(SOUNDS, "sounds")}
 PATTERN = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One file: its ``name`` within the source, its format, its size in bytes, and a stamp that changes when it does."""
+    """One file: its ``name`` within the source, its format, its size in bytes, and a stamp that changes when it does.
+
+    A member of an archive has the ``place`` of that, and the ``offset`` at which it is found there.
+    """
 
     place: Place
     name: str
     format: str
     size: int
     stamp: str
+    offset: int | None = None
 
     @property
     def folder(self) -> str:
@@ -67,6 +76,8 @@ def find_inputs(source: str, signature: Signature) -> Inputs:
     place = find_place(source)
     if PATTERN.search(source) and not (not is_url(source) and place.exists()):
         return _dataset(source, *_matching(source), signature)
+    if place.suffix.lower() in ARCHIVES and place.is_file():
+        return _archive(source, place)
     if place.is_file():
         return Inputs(source, [_input(place, place.name, format_of(place))], are_many=False)
     if place.is_dir():
@@ -90,19 +101,34 @@ def takes_media(signature: Signature) -> bool:
 
 
 def _dataset(source: str, folder: Place, files: Sequence[Place], signature: Signature) -> Inputs:
-    media = [file for file in files if file.suffix.lower() in IMAGES]
+    media = [file for file in files if file.suffix.lower() in MEDIA]
     tables = [file for file in files if file.suffix.lower() in TABLES]
-    if media and (takes_media(signature) or not tables):
-        return Inputs(source, [_input(file, _name(file, folder), "images") for file in media], are_many=True, are_media=True)
-    kinds = sorted({format_of(file) for file in tables})
-    if len(kinds) > 1:
-        raise Setup(
-            "broken_file", f"{source} holds files of {' and '.join(kinds)}: name those of one kind, as {source}/**/*.csv"
-        )
+    if media and (takes_media(signature) or takes_samples(signature) or not tables):
+        form = _only_kind(source, {MEDIA[file.suffix.lower()] for file in media})
+        return Inputs(source, [_input(file, _name(file, folder), form) for file in media], are_many=True, are_media=True)
     if not tables:
-        known = ", ".join([*TABLES, *IMAGES])
-        raise Setup("broken_file", f"{source} holds no files of rows: put files of {known} there")
-    return Inputs(source, [_input(file, _name(file, folder), kinds[0]) for file in tables], are_many=True)
+        known = ", ".join([*TABLES, *MEDIA])
+        raise Setup("broken_file", f"{source} holds no files of rows, no images and no sounds: put files of {known} there")
+    form = _only_kind(source, {format_of(file) for file in tables})
+    return Inputs(source, [_input(file, _name(file, folder), form) for file in tables], are_many=True)
+
+
+def _only_kind(source: str, kinds: set[str]) -> str:
+    if len(kinds) > 1:
+        found = " and ".join(sorted(kinds))
+        raise Setup("broken_file", f"{source} holds files of {found}: name those of one kind by a pattern, as '{source}/**/*.csv'")
+    return kinds.pop()
+
+
+def _archive(source: str, place: Place) -> Inputs:
+    """The media files of an archive, one a row."""
+    members = list_members(place, tuple(MEDIA))
+    if not members:
+        raise Setup("broken_file", f"{source} holds no images and no sounds: put files of {', '.join(MEDIA)} into it")
+    form = _only_kind(source, {MEDIA["." + member.name.lower().rpartition(".")[2]] for member in members})
+    stamp = _input(place, place.name, form).stamp
+    files = [Input(place, member.name, form, member.size, stamp, member.place) for member in members]
+    return Inputs(source, files, are_many=True, are_media=True)
 
 
 def _input(place: Place, name: str, form: str) -> Input:
@@ -113,12 +139,13 @@ def _input(place: Place, name: str, form: str) -> Input:
 
 
 def _name(file: Place, folder: Place) -> str:
-    return str(file)[len(str(folder)) :].lstrip("/")
+    return str(file) if str(folder) == "." else str(file)[len(str(folder)) :].lstrip("/")
 
 
 def _matching(pattern: str) -> tuple[Place, list[Place]]:
-    """The folder in front of the first mark of a pattern, and the files in it that match: ``*`` within a name, ``**`` across folders."""
-    head = pattern[: PATTERN.search(pattern).start()].rpartition("/")[0] if PATTERN.search(pattern) else pattern  # type: ignore[union-attr]
+    """The folder in front of a pattern's first mark, and the files in it that match: ``*`` in a name, ``**`` across folders."""
+    mark = PATTERN.search(pattern)
+    head = pattern[: mark.start() if mark else len(pattern)].rpartition("/")[0]
     folder = find_place(head or ("/" if pattern.startswith("/") else "."))
     wanted = _translate(pattern[len(head) :].lstrip("/"))
     files = list(walk(folder)) if folder.is_dir() else []
@@ -127,8 +154,7 @@ def _matching(pattern: str) -> tuple[Place, list[Place]]:
 
 @functools.cache
 def _translate(pattern: str) -> re.Pattern[str]:
-    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    pieces: Iterator[str] = (found.group() for found in re.finditer(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|.", pattern))
-    return re.compile(
-        "".join(parts.get(piece, piece if piece.startswith("[") and len(piece) > 1 else re.escape(piece)) for piece in pieces)
-    )
+    marks = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    pieces = re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|.", pattern)
+    classes = {piece: piece.replace("[!", "[^") for piece in pieces if len(piece) > 2 and piece.startswith("[")}
+    return re.compile("".join(marks.get(piece) or classes.get(piece) or re.escape(piece) for piece in pieces))

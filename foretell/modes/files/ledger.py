@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,28 +20,34 @@ from foretell.storage import Place, create, files_of, make_folder
 
 PLAN = "plan.json"
 LOCK = "lock"
+INSIDE = "_foretell"
+"""The name of the folder within a folder of answers."""
 RECORD = re.compile(r"(\d{7})\.done\.json")
 
 
 class Ledger:
-    """The folder of one run. Entered, it is locked against other runs; the key is compared, then what is done is known."""
+    """The folder of one run. Begun, it is locked against other runs; the key is compared, then what is done is known.
 
-    def __init__(self, folder: Place, key: Mapping[str, Any]) -> None:
+    ``clear`` is called before a run is begun, to make room for its answers.
+    """
+
+    def __init__(self, folder: Place, clear: Callable[..., None]) -> None:
         self.folder = folder
-        self.key = key
+        self.clear_target = clear
         self.done: dict[int, Done] = {}
         self._stack = contextlib.ExitStack()
 
-    def begin(self, *, restart: bool) -> Self:
-        """Take up the run that is there, or begin one. Raises Setup: ``busy_target``, ``changed_run``, ``wrong_target``."""
+    def begin(self, key: Mapping[str, Any], *, restart: bool) -> Self:
+        """Take up the run of this key, or begin one. Raises Setup: ``busy_target``, ``changed_run``, ``wrong_target``."""
         try:
             make_folder(self.folder)
             self._lock()
-            found = self._read_key()
+            found = self.read_key()
             if found is None or restart:
+                self.clear_target(restart=restart)
                 self.clear()  # what a run left behind that was over, or is not wanted
-                self._write(PLAN, msgspec.json.encode(self.key))
-            elif (reason := difference(found, self.key)) is not None:
+                self._write(PLAN, msgspec.json.encode(key))
+            elif (reason := difference(found, key)) is not None:
                 cure = "run it as it was begun, or begin anew with --restart"
                 raise Setup("changed_run", f"{self.folder} holds an unfinished run, but {reason}: {cure}")
             self.done = self._read_records()
@@ -66,6 +72,9 @@ class Ledger:
         """Let another run have it; a run that has done nothing leaves nothing."""
         if not self.done and isinstance(self.folder, Path):
             shutil.rmtree(self.folder, ignore_errors=True)
+            if self.folder.name == INSIDE:
+                with contextlib.suppress(OSError):
+                    self.folder.parent.rmdir()  # a folder of answers that got none
         self._stack.close()
 
     def remove(self) -> None:
@@ -83,7 +92,8 @@ class Ledger:
             self.folder, folder = Path("/nonexistent"), self.folder  # it is not ours to remove
             raise Setup("busy_target", f"another run is writing here at this moment: {folder} is locked") from error
 
-    def _read_key(self) -> dict[str, Any] | None:
+    def read_key(self) -> dict[str, Any] | None:
+        """The key of the run that is there, if one is."""
         file = self.folder / PLAN
         if not file.is_file():
             return None

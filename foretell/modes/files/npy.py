@@ -15,7 +15,7 @@ from foretell.tensors import Array, Datatype, TensorSpec, show_shape
 
 
 def read(source: Source) -> "NpyReader":
-    """Opens the file and checks its array against the only input. Raises Setup."""
+    """Opens the file, of this machine, and checks its array against the only input. Raises Setup."""
     inputs = source.signature.inputs
     if len(inputs) != 1:
         raise Setup(
@@ -61,8 +61,7 @@ class NpyReader:
         wanted = selection.mask(numbers, selection.refuse)
         if wanted is not None:
             values, numbers = values[wanted], numbers[wanted]
-        wide = values.dtype.kind in "iu" and self.spec.dtype.is_float
-        values = values.astype(np.float64) if wide else _encoded(values) if values.dtype.kind in "SU" else values
+        values = decoded(values, self.spec)
         passed_over = len(chunk.numbers) - len(numbers)
         return Rows(numbers, {self.spec.name: fill(values, self.spec)}, passed_over=passed_over)
 
@@ -136,6 +135,13 @@ def _check_shape(source: Source, spec: TensorSpec, array: Array) -> None:
             "missing_column",
             f"{source.path} holds {array.dtype} {show_shape(array.shape)}, the model takes {spec.dtype} {expected}",
         )
+
+
+def decoded(values: Array, spec: TensorSpec) -> Array:
+    """Whole numbers for a float input as FP64, so that they may be rounded like all floats of files; texts as bytes."""
+    if values.dtype.kind in "SU":
+        return _encoded(values)
+    return values.astype(np.float64) if values.dtype.kind in "iu" and spec.dtype.is_float else values
 
 
 def _encoded(values: Array) -> Array:

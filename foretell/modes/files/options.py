@@ -15,8 +15,9 @@ class Options:
 
     ``map`` gives an input another column. ``keep`` are columns of the input that are passed on, ``("*",)`` all of them. ``where``
     is an expression that rows must pass, ``sample`` the share of rows that is drawn by ``seed``, ``limit`` the number of rows,
-    from the first, that are looked at. ``restart`` forgets what an unfinished run has done. ``progress`` is called with what has
-    been done so far, by one thread at a time; ``bar`` shows it on a terminal. ``executor`` runs the shards, if not threads here.
+    from the first, that are looked at. ``format`` is that of the files of a folder of answers. ``restart`` forgets what an
+    unfinished run has done. ``progress`` is called with what has been done so far, by one thread at a time; ``bar`` shows it on
+    a terminal. ``executor`` runs the shards, if not threads here.
     ``only`` is the file of errors of another run over the same input, whose rows alone are answered.
     ``models`` are the paths of the models by name, for other processes to open them; ``fingerprints`` are digests of them: a run
     is not taken up again with another model.
@@ -29,6 +30,7 @@ class Options:
     sample: float = 1.0
     seed: int = 0
     only: str = ""
+    format: str = ""
     restart: bool = False
     bar: bool = False
     progress: "Callable[[Progress], None] | None" = None

@@ -13,6 +13,7 @@ from foretell.errors import Setup
 from foretell.modes.files.cells import Cells, check_type
 from foretell.modes.files.columns import Binding, bind, needed
 from foretell.modes.files.outputs import to_arrow, with_arrow
+from foretell.modes.files.partitions import partition_of, with_partition
 from foretell.modes.files.rechunk import rechunk
 from foretell.modes.files.rows import Answers, Chunk, Rows, Sheet, Source, leading_columns
 from foretell.modes.files.selection import kept_columns, selection_of
@@ -29,7 +30,7 @@ def read(source: Source) -> "ParquetReader":
     file = open_parquet(source.path)
     with contextlib.ExitStack() as on_refusal:
         on_refusal.callback(file.close)
-        bindings = bind(source, file.schema_arrow.names)
+        bindings = bind(source, file.schema_arrow.names, partition_of(source))
         _check_types(file.schema_arrow, bindings)
         reader = ParquetReader(source, file, bindings)
         on_refusal.pop_all()
@@ -47,7 +48,7 @@ def open_parquet(path: Place) -> Any:
 
 def _check_types(schema: Any, bindings: Sequence[Binding]) -> None:
     for binding in bindings:
-        for name in binding.columns:
+        for name in set(binding.columns) & set(schema.names):
             check_type(name, schema.field(name).type, binding.spec)
 
 
@@ -58,8 +59,11 @@ class ParquetReader:
         self.source = source
         self.file = file
         names = file.schema_arrow.names
-        selection, kept = selection_of(source), kept_columns(source, names)
-        self.columns = list(dict.fromkeys([*needed(bindings), *kept, *selection.columns(names)]))
+        self.partition = partition_of(source)
+        known = [*names, *(name for name in self.partition if name not in names)]
+        selection, kept = selection_of(source), kept_columns(source, known)
+        self.wanted = list(dict.fromkeys([*needed(bindings), *kept, *selection.columns(known)]))
+        self.columns = [name for name in self.wanted if name in names]
         self.cells = Cells(bindings, kept, selection, text=False)
 
     def chunks(self) -> Iterator[Chunk]:
@@ -72,7 +76,8 @@ class ParquetReader:
             yield Chunk(numbers, table, (first - start) / (stop - start))
 
     def decode(self, chunk: Chunk) -> Rows:
-        return self.cells.decode(chunk.raw, chunk.numbers)
+        table = with_partition(chunk.raw, self.partition, self.wanted)
+        return self.cells.decode(table, chunk.numbers)
 
     def close(self) -> None:
         self.file.close()

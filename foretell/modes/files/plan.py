@@ -1,10 +1,10 @@
 """Inputs cut into shards, one after the other, always in the same way: what is known of a shard follows from the files alone."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-
-import numpy as np
+from pathlib import Path
 
 from foretell.errors import Setup
 from foretell.modes.files.inputs import Input, Inputs
@@ -36,17 +36,18 @@ def plan(inputs: Inputs, size: Cut) -> Iterator[Shard]:
         else itertools.chain.from_iterable(_pieces(file, size) for file in inputs.files)
     )
     total = inputs.size or 1
-    for index, shard in enumerate(pieces):
+    for index, each in enumerate(pieces):
+        piece = each
         if left is not None:
             if left <= 0:
                 return
-            shard = shard if shard.rows <= left else _shortened(shard, inputs, left)
-            left -= shard.rows
-        yield replace(shard, index=index, share=shard.share / total)
+            piece = piece if piece.rows <= left else _shortened(piece, inputs, left)
+            left -= piece.rows
+        yield replace(piece, index=index, share=piece.share / total)
 
 
 def _pieces(file: Input, size: Cut) -> Iterator[Shard]:
-    read = {"csv": _csv, "ndjson": _ndjson, "parquet": _parquet, "npy": _npy}[file.format]
+    read = {"csv": _csv, "ndjson": _ndjson, "parquet": _parquet, "npy": _arrays, "npz": _arrays}[file.format]
     try:
         yield from read(file, size)
     except (OSError, ValueError, EOFError) as error:
@@ -119,16 +120,18 @@ def _joined(counts: list[int], most: int) -> Iterator[tuple[int, int]]:
         yield start, rows
 
 
-def _npy(file: Input, size: Cut) -> Iterator[Shard]:
-    from foretell.modes.files.npy import open_array
+def _arrays(file: Input, size: Cut) -> Iterator[Shard]:
+    from foretell.modes.files.npz import open_arrays
 
-    array = open_array(file.place)
-    count = len(array) if array.ndim else 0
-    row_bytes = array.itemsize * int(np.prod(array.shape[1:])) or 1
+    with contextlib.ExitStack() as stack:
+        arrays = open_arrays(file.place, stack)
+        count = next(iter(arrays.values())).shape[0]
+        row_bytes = sum(array.row_bytes for array in arrays.values()) or 1
     step = max(1, min(size.rows, size.bytes // row_bytes))
     for start in range(0, max(count, 1), step):
         stop = min(start + step, count)
-        yield _shard(file, start, stop, start, stop - start, file.size * (stop - start) / max(count, 1))
+        shard = _shard(file, start, stop, start, stop - start, file.size * (stop - start) / max(count, 1))
+        yield shard if isinstance(file.place, Path) else replace(shard, format="npz")  # what lies elsewhere is not mapped
 
 
 def _media(inputs: Inputs, size: Cut) -> Iterator[Shard]:
@@ -148,9 +151,12 @@ def _media(inputs: Inputs, size: Cut) -> Iterator[Shard]:
 
 def _members(files: list[Input], first: int) -> Shard:
     names = tuple(file.name for file in files)
+    extents = tuple((file.offset, file.size) for file in files if file.offset is not None)
+    source = str(files[0].place) if extents else str(files[0].place)[: -len(files[0].name)].rstrip("/") or "/"
+    folder = "" if extents else files[0].folder
     share = sum(file.size for file in files)
-    source, form = str(files[0].place)[: -len(files[0].name)].rstrip("/") or "/", files[0].format
-    return Shard(0, source, form, first, first + len(files), first, len(files), share, members=names, folder=files[0].folder)
+    stop = first + len(files)
+    return Shard(0, source, files[0].format, first, stop, first, len(files), share, (), (), names, extents, folder=folder)
 
 
 def _shortened(shard: Shard, inputs: Inputs, rows: int) -> Shard:
@@ -160,4 +166,4 @@ def _shortened(shard: Shard, inputs: Inputs, rows: int) -> Shard:
         with file.place.open("rb") as stream:
             stop = next(cut(stream, shard.start, shard.format, rows, file.size + 1)).stop
         return replace(shard, stop=stop, rows=rows)
-    return replace(shard, stop=shard.start + rows, rows=rows, members=shard.members[:rows])
+    return replace(shard, stop=shard.start + rows, rows=rows, members=shard.members[:rows], extents=shard.extents[:rows])

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from foretell.backends import Backend, is_thread_safe
 from foretell.cpus import usable_cpus
+from foretell.errors import Setup
 from foretell.modes.files.executor import Executor, Threads
-from foretell.modes.files.formats import open_reader
+from foretell.modes.files.forecast import Forecast, measure
 from foretell.modes.files.inputs import Inputs, find_inputs
 from foretell.modes.files.ledger import Ledger
 from foretell.modes.files.options import Options
@@ -20,8 +21,9 @@ from foretell.modes.files.plan import Cut, plan
 from foretell.modes.files.progress import Tally, choose_progress
 from foretell.modes.files.report import Report
 from foretell.modes.files.rows import STANDARD
-from foretell.modes.files.run import Task, source_of, too_many_errors
+from foretell.modes.files.run import Task, too_many_errors
 from foretell.modes.files.shard import Choice, Shard, Work
+from foretell.modes.files.sizing import SHARD_ROWS, choose_rows
 from foretell.modes.files.stream import Stream
 from foretell.modes.files.target import Target, check_target, find_target
 from foretell.pipeline import Pipeline
@@ -34,7 +36,6 @@ OPEN_LENGTH = 512
 TEXT_BYTES = 256
 ENCODED_BYTES = 64 * 2**10
 """What is reckoned for an axis of open length, a text, and bytes that are no text: an encoded image."""
-SHARD_ROWS = 2**18
 
 
 def predict(
@@ -59,12 +60,32 @@ def predict(
     settings, options = settings or PredictSettings(), options or Options()
     if str(STANDARD) in (str(source), str(target)):
         return _stream(pipeline, source, target, settings, options)
-    return Run(pipeline, find_inputs(str(source), pipeline.signature), find_target(target, options), settings, options).run()
+    inputs = find_inputs(str(source), pipeline.signature)
+    return Run(pipeline, inputs, find_target(target, inputs, options.format), settings, options).run()
+
+
+def forecast(
+    pipeline: Pipeline,
+    source: str | Path,
+    target: str | Path,
+    settings: PredictSettings | None = None,
+    options: Options | None = None,
+) -> Forecast:
+    """What ``predict`` with the same arguments will take, measured on the first rows for some seconds; nothing is written.
+
+    Raises Setup, Unavailable, for what would keep it from starting.
+    """
+    settings, options = settings or PredictSettings(), options or Options()
+    if str(source) == str(STANDARD):
+        raise Setup("wrong_target", "standard input is read once, so that nothing can be told before: name a file")
+    inputs = find_inputs(str(source), pipeline.signature)
+    place = find_target("answers.ndjson" if str(target) == str(STANDARD) else target, inputs, options.format)
+    return Run(pipeline, inputs, place, settings, options).forecast()
 
 
 def _stream(pipeline: Pipeline, source: str | Path, target: str | Path, settings: PredictSettings, options: Options) -> Report:
     """Standard input or output: nothing to divide, and nothing to take up again."""
-    place = None if str(target) == str(STANDARD) else find_target(target, options)
+    place = None if str(target) == str(STANDARD) else find_target(target, None)
     form = "ndjson" if place is None else place.format
     many = str(source) != str(STANDARD) and find_inputs(str(source), pipeline.signature).are_many
     work = make_work(pipeline, form, settings, options, ids=many)
@@ -83,6 +104,9 @@ def make_work(pipeline: Pipeline, form: str, settings: PredictSettings, options:
         choice=Choice(options.where, options.sample, options.seed, options.only),
         ids=ids,
         chunk_rows=chunk_rows(pipeline, settings.batch_rows),
+        sample_rate_hz=settings.sample_rate_hz,
+        row_timeout_s=settings.row_timeout_s,
+        retries=settings.retries,
         most_errors=settings.max_errors,
     )
 
@@ -97,6 +121,8 @@ class Run:
         self.settings = settings
         self.options = options
         self.workers = settings.workers or usable_cpus()
+        if settings.row_timeout_s and not is_thread_safe(pipeline.model):
+            self.workers = 1  # else its callers' turns would count as its time
         work = make_work(pipeline, target.format, settings, options, ids=inputs.are_many)
         self.work = replace(work, parts=str(target.parts), target=str(target.path) if target.is_folder else "")
 
@@ -104,11 +130,12 @@ class Run:
         """Raises Setup, Unavailable; what was done before is kept."""
         started = time.perf_counter()
         check_target(self.inputs, self.target)
-        size = Cut(self.settings.shard_rows or SHARD_ROWS, limit=self.options.limit)
+        self.target.check(self.pipeline.signature)
+        ledger = Ledger(self.target.parts, self.target.clear)
+        size = Cut(self._shard_rows(ledger), limit=self.options.limit)
         shards = plan(self.inputs, size)
         first = list(itertools.islice(shards, self.workers))
-        self._try(first)
-        ledger = Ledger(self.target.parts, self._key(size)).begin(restart=self.options.restart)
+        ledger.begin(self._key(size), restart=self.options.restart)
         with contextlib.closing(ledger):
             tally = self._answer(
                 itertools.chain(first, shards), ledger, self.workers if len(first) >= self.workers else len(first)
@@ -128,11 +155,18 @@ class Run:
             price_per_hour=self.settings.price_per_hour,
         )
 
-    def _try(self, first: list[Shard]) -> None:
-        """That the first rows fit the model, before anything is written. Raises Setup."""
-        for shard in first[:1]:
-            open_reader(source_of(self.work, shard, self.pipeline)).close()
-        self.target.check(self.pipeline.signature)
+    def forecast(self) -> Forecast:
+        """Measured, with nothing written. Raises Setup, Unavailable."""
+        check_target(self.inputs, self.target)
+        shards = plan(self.inputs, Cut(SHARD_ROWS, limit=self.options.limit))
+        return measure(shareable(self.pipeline), self.work, shards, self.settings, self.workers)
+
+    def _shard_rows(self, ledger: Ledger) -> int:
+        """As they were, for a run that is taken up again. Raises Setup for rows that do not fit, before anything is written."""
+        found = None if self.options.restart else ledger.read_key()
+        if found is not None and not self.settings.shard_rows:
+            return int(found.get("shard rows", SHARD_ROWS))
+        return self.settings.shard_rows or choose_rows(shareable(self.pipeline), self.work, self.inputs)
 
     def _answer(self, shards: Iterator[Shard], ledger: Ledger, busy: int) -> Tally:
         """Run what has not been done. Fewer shards than workers have their chunks computed side by side."""
@@ -162,7 +196,7 @@ class Run:
             "where": self.work.choice.where,
             "sample": [self.work.choice.sample, self.work.choice.seed],
             "limit": self.options.limit,
-            "shard size": [size.rows, size.bytes],
+            "shard rows": size.rows,
         }
 
 

@@ -39,7 +39,8 @@ class Source:
     map: Mapping[str, str] = field(default_factory=dict)
     shard: Shard | None = None
     keep: tuple[str, ...] = ()
-    choice: Choice = Choice()
+    choice: Choice = field(default_factory=Choice)
+    sample_rate_hz: int = 16_000
 
     @property
     def first_row(self) -> int:

@@ -13,6 +13,7 @@ from foretell.errors import Cancelled, Setup
 from foretell.modes.files.compute import Computer, Result
 from foretell.modes.files.formats import ENDINGS, open_reader, open_writer
 from foretell.modes.files.ledger import record
+from foretell.modes.files.patience import Patient
 from foretell.modes.files.rows import BadRow, Sheet, Source
 from foretell.modes.files.shard import Done, Shard, Work, from_json, to_json
 from foretell.modes.files.window import in_order
@@ -61,7 +62,8 @@ def run_shard(
                 stream = files.enter_context(create(part, parts))
                 errors = Errors(lambda: files.enter_context(create(parts / done.errors)))
                 writer = open_writer(Sheet(stream, pipeline.signature, work.format, work.ids))
-                compute = Computer(pipeline, reader, writer, shard.name if work.ids else None)
+                patient = Patient(pipeline, work.retries, work.row_timeout_s)
+                compute = Computer(patient, reader, writer, shard.name if work.ids else None)
                 results = in_order(compute, reader.chunks(), threads) if threads > 1 else map(compute, reader.chunks())
                 for result in results:
                     for piece in result.encoded:
@@ -96,6 +98,7 @@ def source_of(work: Work, shard: Shard, pipeline: Pipeline) -> Source:
         shard=shard,
         keep=work.keep,
         choice=work.choice,
+        sample_rate_hz=work.sample_rate_hz,
     )
 
 

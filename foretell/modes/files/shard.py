@@ -29,7 +29,7 @@ class Shard:
     ``start`` and ``stop`` count bytes of CSV and NDJSON, rows of Parquet and numpy arrays, and places in a list of media files.
     ``first_row`` is the number of its first row in the file, ``rows`` how many there are, bad ones too, ``share`` its share of
     the whole input. ``columns`` are a CSV header or the keys of NDJSON, ``lists`` those of them that hold lists, ``members`` media
-    files, ``name`` is the file's name for people, ``folder`` where it lies in the input, such as ``year=2025/month=1``.
+    files, ``extents`` where those of an archive lie and how large they are, ``name`` is the file's name for people, ``folder`` where it lies in the input, such as ``year=2025/month=1``.
     """
 
     index: int
@@ -43,6 +43,7 @@ class Shard:
     columns: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    extents: tuple[tuple[int, int], ...] = ()
     name: str = ""
     folder: str = ""
 
@@ -61,9 +62,10 @@ class Work:
     target: str = ""
     map: Mapping[str, str] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
-    choice: Choice = Choice()
+    choice: Choice = field(default_factory=Choice)
     ids: bool = False
     chunk_rows: int = 8192
+    sample_rate_hz: int = 16_000
     row_timeout_s: float = 0.0
     retries: int = 0
     most_errors: int = -1

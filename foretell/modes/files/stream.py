@@ -12,6 +12,7 @@ from foretell.errors import Setup
 from foretell.modes.files.compute import Computer
 from foretell.modes.files.formats import open_reader, open_writer
 from foretell.modes.files.inputs import find_inputs
+from foretell.modes.files.patience import Patient
 from foretell.modes.files.plan import Cut, plan
 from foretell.modes.files.progress import Tally, choose_progress
 from foretell.modes.files.report import Report
@@ -71,10 +72,11 @@ class Stream:
     def _answer(self, sources: Iterator[Source], stream: BinaryIO, errors: Errors, tally: Tally) -> None:
         writer = open_writer(Sheet(stream, self.pipeline.signature, self.work.format, self.work.ids))
         workers = self.settings.workers or usable_cpus()
+        patient = Patient(self.pipeline, self.work.retries, self.work.row_timeout_s)
         for source in sources:
             with contextlib.closing(open_reader(source)) as reader:
                 file = source.shard.name if source.shard is not None and self.work.ids else None
-                compute = Computer(self.pipeline, reader, writer, file)
+                compute = Computer(patient, reader, writer, file)
                 for result in in_order(compute, self._limited(reader.chunks()), workers):
                     for piece in result.encoded:
                         writer.write(piece)

@@ -1,6 +1,8 @@
 """Where answers go: a file that appears whole at the end, or a folder of files; and the errors beside it."""
 
 import contextlib
+import io
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +11,14 @@ from foretell.errors import Setup
 from foretell.modes.files.formats import open_writer
 from foretell.modes.files.inputs import Inputs, format_of
 from foretell.modes.files.join import join
-from foretell.modes.files.ledger import Ledger
-from foretell.modes.files.options import Options
+from foretell.modes.files.ledger import INSIDE, Ledger
 from foretell.modes.files.rows import Sheet
 from foretell.modes.files.shard import Done
-from foretell.storage import Place, create, find_place
+from foretell.storage import Place, create, find_place, walk
 from foretell.tensors import Signature
 
-INSIDE = "_foretell"
+FOLDER_FORMATS = ("csv", "ndjson", "parquet")
+PART = re.compile(r"part-\d{7}\.\w+")
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,19 @@ class Target:
 
     def check(self, signature: Signature) -> None:
         """That the format can hold the answers. Raises Setup ``wrong_target``."""
-        import io
-
         open_writer(Sheet(io.BytesIO(), signature, self.format))
+
+    def clear(self, *, restart: bool) -> None:
+        """Before a run is begun: a folder must be empty, or, to begin anew, what runs before it wrote is removed. Raises Setup."""
+        if not self.is_folder or not self.path.is_dir():
+            return
+        found = list(walk(self.path))
+        if found and not restart:
+            text = f"{self.path} holds files already, such as {found[0].name}: name another folder, or replace them by --restart"
+            raise Setup("wrong_target", text)
+        for file in found:
+            if PART.fullmatch(file.name):
+                file.unlink()
 
     def finish(self, ledger: Ledger) -> Place | None:
         """Give the answers, and the errors if there are any, their names. Gives the place of the errors. Raises Setup."""
@@ -70,12 +82,18 @@ class Target:
         return self.errors
 
 
-def find_target(path: str | Path, options: Options) -> Target:
-    """Raises Setup: ``unknown_suffix``, ``wrong_target``."""
-    place = find_place(path if isinstance(path, Path) else str(path))
+def find_target(path: str | Path, inputs: Inputs | None, form: str = "") -> Target:
+    """A file by its suffix; or a folder, if it is one, ends with a slash, or a format is asked for.
+
+    A folder gets files of ``form``, else of the input's, else Parquet. Raises Setup: ``unknown_suffix``, ``wrong_target``.
+    """
+    place = find_place(path)
+    if form or str(path).endswith("/") or (isinstance(place, Path) and place.is_dir()):
+        form = form or (inputs.files[0].format if inputs is not None else "")
+        return Target(place, form if form in FOLDER_FORMATS else "parquet", place / INSIDE, is_folder=True)
+    form = format_of(place)
     if isinstance(place, Path):
         _check_local(place)
-    form = format_of(place)
     return Target(place, form, place.with_name(f".{place.name}.foretell"))
 
 
@@ -88,9 +106,6 @@ def check_target(inputs: Inputs, target: Target) -> None:
 
 
 def _check_local(path: Path) -> None:
-    if path.is_dir():
-        raise Setup("wrong_target", f"{path} is a folder: name a file in it, such as {path / 'answers.parquet'}")
-    format_of(path)
     if not path.parent.is_dir():
         raise Setup("wrong_target", f"there is no folder {path.parent}: make it first, mkdir -p {path.parent}")
     if path.exists() and not path.is_file():

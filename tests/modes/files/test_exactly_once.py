@@ -67,7 +67,7 @@ def run_and_die(moment: int, work: Callable[[], object]) -> int:
     return in_a_child(doomed)
 
 
-@pytest.mark.parametrize(("first", "out"), enumerate(["csv", "ndjson", "parquet", "npy"], 1))
+@pytest.mark.parametrize(("first", "out"), [(1, "csv"), (2, "ndjson"), (3, "parquet"), (4, "npy")])
 def test_killed_at_every_fourth_moment_a_run_ends_with_every_row_once(tmp_path: Path, first: int, out: str) -> None:
     rows = 2 * SHARD_ROWS + 5
     values = features(rows)

@@ -16,7 +16,15 @@ from foretell.jobs.store import ABANDONED, LOG_LINES
 
 SWEPT_AT_ONCE = 1000
 
-WORDS = f"""#!lua
+ADDS = "#!lua\n"
+"""Not begun by a server that has no room left."""
+
+DRAINS = "#!lua flags=allow-oom\n"
+"""Begun even then, so that what waits can be done and deleted."""
+
+READS = "#!lua flags=no-writes,allow-oom\n"
+
+WORDS = f"""
 local P = KEYS[1]
 local call = redis.call
 local COLUMNS = {{{", ".join(f"'{name}'" for name in COLUMNS)}}}
@@ -64,7 +72,8 @@ end
 """
 
 SUBMIT = (
-    WORDS
+    ADDS
+    + WORDS
     + """
 local at = 1
 local function next_value() at = at + 1; return ARGV[at - 1] end
@@ -105,7 +114,8 @@ return {'kept', given}
 )
 
 CLAIM = (
-    WORDS
+    DRAINS
+    + WORDS
     + f"""
 local worker, now, until_, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 
@@ -153,7 +163,8 @@ return taken
 )
 
 RENEW = (
-    WORDS
+    DRAINS
+    + WORDS
     + """
 local worker, until_, held = ARGV[1], ARGV[2], {}
 for at = 3, #ARGV do
@@ -170,7 +181,8 @@ return held
 )
 
 REPORT = (
-    WORDS
+    DRAINS
+    + WORDS
     + """
 local id, worker, progress = unpack(ARGV)
 if not is_held(id, worker) then return 0 end
@@ -180,7 +192,8 @@ return 1
 )
 
 FINISH = (
-    WORDS
+    DRAINS
+    + WORDS
     + """
 local now, ended = ARGV[1], {}
 for at = 2, #ARGV, 7 do
@@ -196,7 +209,8 @@ return ended
 )
 
 PUT_BACK = (
-    WORDS
+    DRAINS
+    + WORDS
     + """
 local id, worker, due_at, now, code, message = unpack(ARGV)
 if not is_held(id, worker) then return false end
@@ -214,7 +228,8 @@ return light(id)
 )
 
 CANCEL = (
-    WORDS
+    DRAINS
+    + WORDS
     + """
 local id, now = unpack(ARGV)
 local state = field(id, 'state')
@@ -226,7 +241,8 @@ return light(id)
 )
 
 LIST = (
-    WORDS
+    READS
+    + WORDS
     + """
 local which, before, most = unpack(ARGV)
 local jobs = {}
@@ -236,7 +252,8 @@ return jobs
 )
 
 LOG = (
-    WORDS
+    ADDS
+    + WORDS
     + f"""
 local id, line = unpack(ARGV)
 if (field(id, 'state') or 'expired') == 'expired' then return end
@@ -246,7 +263,8 @@ call('LTRIM', P .. 'log:' .. id, -{LOG_LINES}, -1)
 )
 
 DELETE_EXPIRED = (
-    WORDS
+    DRAINS
+    + WORDS
     + """
 local now, most = ARGV[1], ARGV[2]
 local ids = call('ZRANGEBYSCORE', P .. 'ends', '-inf', now, 'LIMIT', 0, most)

@@ -70,7 +70,9 @@ class SqliteStore:
 
     def finish(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
         now = self.clock()
-        return self._write(lambda run: frozenset(outcome.id for outcome in outcomes if _finish(run, outcome, now)), durable=False)
+        return self._write(
+            lambda run: frozenset(outcome.id for outcome in outcomes if _finish(run, outcome, now)), durable=False
+        )
 
     def put_back(self, id: str, worker: str, due_at: float, error: Failure | None = None) -> Job | None:
         def work(run: Run) -> Job | None:

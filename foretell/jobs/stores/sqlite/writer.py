@@ -2,9 +2,8 @@
 
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from foretell.errors import Unavailable
@@ -15,24 +14,33 @@ Run = Callable[..., sqlite3.Cursor]
 """Runs one statement with its values."""
 
 
+def _interrupted() -> Exception:
+    return Unavailable("store_unreachable", "the store of jobs was interrupted: try again")
+
+
 @dataclass(eq=False)
 class Turn(Generic[T]):
-    """What one caller wants done, and what came of it."""
+    """What one caller wants done, and what came of it; ``error`` is what to raise if whoever led was interrupted."""
 
     work: Callable[[Run], T]
     durable: bool
     result: T | None = None
-    error: Exception | None = None
-    over: bool = False
+    error: Exception | None = field(default_factory=_interrupted)
+    leads: bool = False
+    woken: threading.Event = field(default_factory=threading.Event)
 
 
 class Writer:
-    """Whoever finds the connection free writes for all who wait. Nobody's failure is another's."""
+    """Whoever comes first writes for all who wait, then lets one of those who came meanwhile do so.
+
+    Nobody's failure is another's.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        self._waiting: deque[Turn[Any]] = deque()
-        self._busy = threading.Lock()
+        self._waiting: list[Turn[Any]] = []
+        self._is_led = False
+        self._lock = threading.Lock()
 
     def __call__(self, work: Callable[[Run], T], *, durable: bool = True) -> T:
         """Do ``work`` in a transaction. If not ``durable``, a power cut (nothing less) may undo it after this returns.
@@ -40,25 +48,36 @@ class Writer:
         ``work`` may be run twice, the first time in vain. Raises what it raises, and Unavailable.
         """
         turn = Turn(work, durable)
-        self._waiting.append(turn)
-        with self._busy:
-            if not turn.over:
-                self._write_for_all(turn)
+        with self._lock:
+            self._waiting.append(turn)
+            turn.leads, self._is_led = not self._is_led, True
+        if not turn.leads:
+            turn.woken.wait()
+        if turn.leads:
+            self._lead()
         if turn.error is not None:
             raise turn.error
         return turn.result  # type: ignore[return-value] # it is over: this is what the work gave
 
     def close(self) -> None:
-        with self._busy:
-            self.connection.close()
+        self(lambda run: None, durable=False)
+        self.connection.close()
 
-    def _write_for_all(self, own: Turn[Any]) -> None:
-        turns = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if own not in turns:  # who led before was interrupted
-            turns.append(own)
-        if not self._try(turns):
-            for turn in turns:  # one was at fault: alone, it fails alone
-                self._try([turn])
+    def _lead(self) -> None:
+        with self._lock:
+            turns, self._waiting = self._waiting, []
+        try:
+            if not self._try(turns):
+                for turn in turns:  # one was at fault: alone, it fails alone
+                    self._try([turn])
+        finally:
+            for turn in turns:
+                turn.woken.set()
+            with self._lock:
+                self._is_led = bool(self._waiting)
+                for turn in self._waiting[:1]:
+                    turn.leads = True
+                    turn.woken.set()
 
     def _try(self, turns: list[Turn[Any]]) -> bool:
         """Do it all in one transaction. False if that failed for a reason which need not be everybody's."""
@@ -72,7 +91,7 @@ class Writer:
                 return False
             error = raised
         for turn, result in zip(turns, results, strict=True):
-            turn.result, turn.error, turn.over = result, error, True
+            turn.result, turn.error = result, error
         return True
 
     def _transact(self, turns: list[Turn[Any]]) -> list[Any]:

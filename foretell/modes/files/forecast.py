@@ -1,0 +1,99 @@
+"""What a run will take, told from a few seconds of it: nothing is written."""
+
+import contextlib
+import io
+import itertools
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from foretell.modes.files.compute import Computer, Result
+from foretell.modes.files.formats import open_reader, open_writer
+from foretell.modes.files.rows import Sheet
+from foretell.modes.files.run import source_of
+from foretell.modes.files.shard import Shard, Work
+from foretell.modes.files.window import in_order
+from foretell.pipeline import Pipeline
+from foretell.settings import PredictSettings
+
+SAMPLE_S = 3.0
+POWERCAP = Path("/sys/class/powercap")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What all ``rows`` of an input will take, as far as ``sampled`` of them tell; ``bad`` of those failed.
+
+    ``memory_bytes`` is the most that this process has held; cost and energy are None where no price, or no power, is known.
+    """
+
+    rows: int
+    sampled: int
+    bad: int
+    rows_per_s: float
+    seconds: float
+    memory_bytes: int
+    cost: float | None
+    joules: float | None
+
+    def facts(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+def measure(pipeline: Pipeline, work: Work, shards: Iterator[Shard], settings: PredictSettings, workers: int) -> Forecast:
+    """Answers rows for some seconds, into nothing, by as many threads as a run would. Raises Setup, Unavailable."""
+    first = next(shards)
+    started, before = time.perf_counter(), read_joules()
+    rows = bad = 0
+    for shard in itertools.chain([first], shards):
+        for result in _answer(pipeline, work, shard, workers):
+            rows += result.rows + result.passed_over
+            bad += len(result.bad)
+            if time.perf_counter() - started > SAMPLE_S:
+                break
+        if time.perf_counter() - started > SAMPLE_S:
+            break
+    sample_s = time.perf_counter() - started
+    total = round(first.rows / first.share) if first.share else rows + bad
+    rate = (rows + bad) / sample_s
+    seconds = total / rate if rate else 0.0
+    watts = settings.watts or _watts(before, sample_s)
+    return Forecast(
+        rows=total,
+        sampled=rows + bad,
+        bad=bad,
+        rows_per_s=rate,
+        seconds=seconds,
+        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        cost=settings.price_per_hour * seconds / 3600 if settings.price_per_hour else None,
+        joules=watts * seconds if watts else None,
+    )
+
+
+def read_joules(folder: Path = POWERCAP) -> float | None:
+    """What the processors have used since they were switched on; None where that is not counted, or not told.
+
+    https://docs.kernel.org/power/powercap/powercap.html
+    """
+    counted = None
+    for file in sorted(folder.glob("intel-rapl:?/energy_uj")):
+        with contextlib.suppress(OSError, ValueError):
+            counted = (counted or 0.0) + int(file.read_text()) / 1e6
+    return counted
+
+
+def _watts(before: float | None, seconds: float) -> float | None:
+    after = read_joules()
+    return None if before is None or after is None or after < before else (after - before) / seconds
+
+
+def _answer(pipeline: Pipeline, work: Work, shard: Shard, workers: int) -> Iterator[Result]:
+    with contextlib.closing(open_reader(source_of(work, shard, pipeline))) as reader:
+        writer = open_writer(Sheet(io.BytesIO(), pipeline.signature, work.format, work.ids))
+        compute = Computer(pipeline, reader, writer, shard.name if work.ids else None)
+        with contextlib.closing(in_order(compute, reader.chunks(), workers)) as results:
+            yield from results

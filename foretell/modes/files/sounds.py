@@ -1,0 +1,34 @@
+"""Encoded sounds as waveforms, for models that take samples."""
+
+import io
+from typing import Any
+
+import numpy as np
+
+from foretell.plugins import needs_extra
+from foretell.tensors import Array, Signature
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
+MOST_SAMPLES = 2**28
+"""Of all channels together: a few bytes may say that they are hours of sound."""
+
+
+def takes_samples(signature: Signature) -> bool:
+    """Whether a row is one waveform: the only input is floats along one axis."""
+    return len(signature.inputs) == 1 and signature.inputs[0].dtype.is_float and len(signature.inputs[0].shape) == 1
+
+
+def decode_sound(data: bytes, rate_hz: int) -> Array:
+    """The mean of the channels as FP32 [samples], from -1 to 1, at ``rate_hz``. Raises ValueError for what is no sound."""
+    with needs_extra("a folder of sounds", "audio"):
+        import soundfile
+        import soxr
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            if sound.frames * sound.channels > MOST_SAMPLES:
+                raise ValueError(f"the sound has {sound.frames * sound.channels} samples, at most {MOST_SAMPLES} are read")
+            samples: Any = sound.read(dtype="float32", always_2d=True).mean(axis=1, dtype=np.float32)
+            own_hz = sound.samplerate
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        raise ValueError(f"it does not decode as a sound: {error}") from error
+    return np.asarray(samples if own_hz == rate_hz else soxr.resample(samples, own_hz, rate_hz), dtype=np.float32)
