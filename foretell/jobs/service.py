@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -26,11 +25,6 @@ Announce = Callable[[Job, Outcome], Sequence[Job]]
 def nobody(job: Job, outcome: Outcome) -> Sequence[Job]:
     """Nothing follows."""
     return ()
-
-
-def new_id() -> str:
-    """An id that nobody can guess, 128 bits of it being random, and that sorts after those made before it."""
-    return f"{time.time_ns():016x}{secrets.token_hex(16)}"
 
 
 class JobService:
