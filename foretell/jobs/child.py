@@ -6,6 +6,7 @@ The process ends with us: its standard input stays open for as long as somebody 
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ from foretell.jobs.work import Again, Done, Notes
 LONGEST_LINE = 2**20
 ENDS_WITHIN_S = 5.0  # after it was asked to
 AGAIN_S = 2.0
+BUSY = "busy_target"
+"""Another process writes there: perhaps that of an attempt before, which was killed and has not gone yet."""
+PASSING = ("lost_store", "store_unreachable")
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,25 @@ async def _listen(process: asyncio.subprocess.Process, notes: Notes) -> Done | N
         elif "done" in told:
             return Done(pack(told["done"]))
         else:
-            return Done(error=Failure(told["failed"]["code"], told["failed"]["message"]))
+            return _failed(told["failed"]["code"], told["failed"]["message"])
     return None
+
+
+def _failed(code: str, message: str) -> Done:
+    """How a job ended that its process refused. Raises Again for what passes."""
+    if code == BUSY:
+        raise Again(AGAIN_S)
+    if code in PASSING:
+        raise Again(AGAIN_S, Failure(code, message))
+    return Done(error=Failure(code, message))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """See it gone: asked first, then killed."""
     if process.returncode is not None:
         return
+    with contextlib.suppress(OSError):  # it gives way to all, and would take as long to end
+        os.sched_setscheduler(process.pid, os.SCHED_OTHER, os.sched_param(0))
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:

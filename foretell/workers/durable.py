@@ -104,7 +104,7 @@ def _known(settings: Settings, repository: Repository) -> dict[str, Any]:
 
 
 def _command() -> Sequence[str]:
-    return [*python_command(), "-m", "foretell.workers.files_job"]
+    return [*python_command(), "-m", "foretell.workers.beneath"]
 
 
 def _announce(job: Job, outcome: Outcome) -> Sequence[Job]:
