@@ -54,9 +54,19 @@ class Maker:
         order, now = self.schedule.order, self.clock()
         input = filled(order.input, words) if input is None else input
         order = msgspec.structs.replace(order, input=input, output=filled(order.output, words))
-        kept = {"key": key, "key_until": key_until, "ttl_s": self.limits.keep_s, "owner": self.owner}
-        most = self.limits.attempts + 1  # past them the desk, not the store, ends it
-        return Job(new_id(), FILES, self.specify(order), now, now, priority=order.priority, most_attempts=most, **kept)
+        return Job(
+            new_id(),
+            FILES,
+            self.specify(order),
+            created_at=now,
+            due_at=now,
+            priority=order.priority,
+            owner=self.owner,
+            key=key,
+            key_until=key_until,
+            ttl_s=self.limits.keep_s,
+            most_attempts=self.limits.attempts + 1,  # past them the desk, not the store, ends it
+        )
 
     def submit(self, jobs: Sequence[Job]) -> list[Job]:
         """Those which are new."""

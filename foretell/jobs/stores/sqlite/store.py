@@ -14,6 +14,10 @@ from foretell.jobs.stores.sqlite.file import refusals
 from foretell.jobs.stores.sqlite.writer import Run, Writer
 
 ALL = ", ".join(COLUMNS)
+WHOLE = (
+    f"{ALL}, (SELECT body FROM specs WHERE specs.seq = jobs.seq) AS spec,"
+    " (SELECT body FROM results WHERE results.seq = jobs.seq) AS result"
+)
 INSERT = f"INSERT INTO jobs ({ALL}) VALUES ({', '.join(f':{name}' for name in COLUMNS)}) ON CONFLICT (id) DO NOTHING"
 HELD = "id = :id AND state = 'running' AND worker = :worker"
 LET_GO = "worker = NULL, lease_until = NULL"
@@ -41,14 +45,14 @@ class SqliteStore:
         query = (
             f"UPDATE jobs SET state = 'running', worker = :worker, lease_until = :now + :lease_s, started_at = :now,"
             f" attempts = attempts + 1 WHERE seq IN (SELECT seq FROM ({turns}) ORDER BY priority, due_at, id LIMIT :most)"
-            f" RETURNING seq, {ALL}"
+            f" RETURNING {WHOLE}"
         )
 
         def work(run: Run) -> Sequence[Job]:
             now = self.clock()
             _sweep(run, now)
             values = {"worker": worker, "now": now, "lease_s": lease_s, "most": most, **places}
-            jobs = [_whole(run, row) for row in run(query, values).fetchall()]
+            jobs = [_whole(row) for row in run(query, values).fetchall()]
             return sorted(jobs, key=lambda job: (job.priority, job.due_at, job.id))
 
         return self._write(work, durable=False) if kinds else []
@@ -100,8 +104,8 @@ class SqliteStore:
 
     def get(self, id: str) -> Job | None:
         with self._read() as run:
-            row = _row(run, id)
-            return None if row is None else _whole(run, row)
+            row = run(f"SELECT {WHOLE} FROM jobs WHERE id = ? AND state != 'expired'", (id,)).fetchone()
+            return None if row is None else _whole(row)
 
     def list(self, state: State | None = None, after: str | None = None, most: int = 100) -> Sequence[Job]:
         wanted = "state = :state" if state else "state != 'expired'"
@@ -153,15 +157,14 @@ class SqliteStore:
 
 def _submit(run: Run, job: Job) -> Job:
     if job.key is not None:
-        row = run(f"SELECT seq, {ALL} FROM jobs WHERE owner = ? AND key = ?", (job.owner, job.key)).fetchone()
+        row = run(f"SELECT {WHOLE} FROM jobs WHERE owner = ? AND key = ?", (job.owner, job.key)).fetchone()
         if row is not None and row["fingerprint"] != job.fingerprint:
             raise Invalid("key_reused", f"the key {job.key!r} was used before for another request: send a new one")
         if row is not None:
-            return _whole(run, row)
+            return _whole(row)
     added = run(INSERT, row_of(job))
     if not added.rowcount:
-        row = _row(run, job.id)
-        return job if row is None else _whole(run, row)
+        return _whole(run(f"SELECT {WHOLE} FROM jobs WHERE id = ?", (job.id,)).fetchone())
     run("INSERT INTO specs VALUES (?, ?)", (added.lastrowid, job.spec))
     return job
 
@@ -243,21 +246,10 @@ def _delete(run: Run, seq: int, *, but_key: bool) -> None:
         run("DELETE FROM jobs WHERE seq = ?", (seq,))
 
 
-def _row(run: Run, id: str) -> sqlite3.Row | None:
-    query = f"SELECT seq, {ALL} FROM jobs WHERE id = ? AND state != 'expired'"
-    row: sqlite3.Row | None = run(query, (id,)).fetchone()
-    return row
-
-
 def _find(run: Run, id: str) -> Job | None:
-    row = _row(run, id)
+    row = run(f"SELECT {ALL} FROM jobs WHERE id = ? AND state != 'expired'", (id,)).fetchone()
     return None if row is None else job_of(row)
 
 
-def _whole(run: Run, row: sqlite3.Row) -> Job:
-    return job_of(row, _body(run, "specs", row["seq"]) or b"", _body(run, "results", row["seq"]))
-
-
-def _body(run: Run, table: str, seq: int) -> bytes | None:
-    row = run(f"SELECT body FROM {table} WHERE seq = ?", (seq,)).fetchone()
-    return None if row is None else bytes(row[0])
+def _whole(row: sqlite3.Row) -> Job:
+    return job_of(row, row["spec"] or b"", row["result"])
