@@ -24,6 +24,16 @@ from pathlib import Path
 import predict as small
 
 SIDE = 640
+STEPS = """
+[[preprocess]]
+step = "image.decode"
+mode = "RGB"
+height = 64
+width = 64
+[[preprocess]]
+step = "image.normalise"
+scale = 1.0
+"""
 
 
 def main() -> None:
@@ -167,8 +177,7 @@ def make_image_model(folder: Path) -> Path:
     path = folder / "image_model"
     (path / "1").mkdir(parents=True)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path / "1" / "model.onnx")
-    steps = '[[preprocess]]\nstep = "image.decode"\nmode = "RGB"\nheight = 64\nwidth = 64\n[[preprocess]]\nstep = "image.normalise"\n'
-    (path / "pipeline.toml").write_text(steps)
+    (path / "pipeline.toml").write_text(STEPS)
     return path
 
 

@@ -74,7 +74,9 @@ def show_forecast(forecast: "Forecast", file: Path | None = None) -> None:
     print(f"  time    about {show_time(forecast.seconds)}")
     print(f"  memory  {show_bytes(forecast.memory_bytes)}")
     cost = "not known: give --price-per-hour" if forecast.cost is None else f"about {forecast.cost:,.4g}"
-    energy = "not counted by this machine: give --watts" if forecast.joules is None else f"about {forecast.joules / 3600:,.4g} Wh"
+    energy = (
+        "not counted by this machine: give --watts" if forecast.joules is None else f"about {forecast.joules / 3600:,.4g} Wh"
+    )
     print(f"  cost    {cost}")
     print(f"  energy  {energy}")
     _write_facts(forecast.facts(), file)

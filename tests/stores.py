@@ -32,7 +32,12 @@ def s3(log: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+            [sys.executable, "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
         ) as server,
     ):
         assert server.stdout is not None

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from foretell.engine.engine import Engine
-from foretell.modes.files import predict
+from foretell.modes.files import Options, predict
 from foretell.pipeline import Pipeline
 from foretell.repository import open_pipeline
 from foretell.request import Request
@@ -151,7 +151,7 @@ def test_files_agree_with_the_pipeline(tmp_path: Path, repository: Path, backend
     source = write_rows[suffix](tmp_path)
     target = tmp_path / "answers.ndjson"
     columns = {} if suffix == "csv" else {input_of(pipeline): "features"}
-    report = predict(pipeline, source, target, PredictSettings(batch_rows=16, workers=2), map=columns)
+    report = predict(pipeline, source, target, PredictSettings(batch_rows=16, workers=2), Options(map=columns))
     assert (report.rows, report.failed) == (len(FEATURES), 0)
     rows = [orjson.loads(line) for line in target.read_bytes().splitlines()]
     assert [row.pop("row") for row in rows] == list(range(len(FEATURES)))

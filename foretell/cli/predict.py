@@ -41,7 +41,9 @@ class Wishes:
 @click.option("--keep", metavar="COLUMNS", multiple=True, help="Columns to pass on, with commas between; * for all.")
 @click.option("--where", metavar="TEXT", default="", help="Answer only rows that pass, as in \"age > 30 and land == 'DE'\".")
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="Look at the first N rows only.")
-@click.option("--sample", metavar="X", type=click.FloatRange(0, 1), default=1.0, help="Answer a share of the rows, from 0 to 1.")
+@click.option(
+    "--sample", metavar="X", type=click.FloatRange(0, 1), default=1.0, help="Answer a share of the rows, from 0 to 1."
+)
 @click.option("--seed", metavar="N", type=click.IntRange(0), default=0, help="Draw another sample.")
 @click.option("--format", "file_format", type=click.Choice(["csv", "ndjson", "parquet"]), help="Format of the files of OUT/.")
 @click.option("--restart", is_flag=True, help="Begin anew: forget what an unfinished run has done.")
@@ -68,7 +70,8 @@ def predict(model: str, source: str, target: str, config: Path | None, **given: 
     from foretell.display import show_forecast, show_report
     from foretell.modes.files import combine, forecast
     from foretell.modes.files import predict as answer_files
-    from foretell.repository import find_model, fingerprint, open_pipeline
+    from foretell.repository import find_model, open_pipeline
+    from foretell.repository.fingerprint import fingerprint
 
     paths = name_models((model, *wishes.models))
     found = {name: find_model(path) for name, path in paths.items()}

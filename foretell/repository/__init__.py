@@ -11,7 +11,6 @@ from foretell.backends import SUFFIXES, Backend, ModelOptions, load_backend, rec
 from foretell.backends.python import adapt
 from foretell.errors import Setup
 from foretell.pipeline import Pipeline
-from foretell.repository.fingerprint import fingerprint
 from foretell.repository.model_folder import (
     Found,
     ModelSource,

@@ -14,14 +14,14 @@ def fingerprint(source: ModelSource) -> str:
     For ``app.py:attribute`` it is the file's own: what it imports is not looked at. Raises Setup ``missing_file``.
     """
     path = Path(source.path.rpartition(":")[0] if ":" in source.path and not Path(source.path).exists() else source.path)
-    files = [path] if path.is_file() else list(walk(path))
+    files = [path] if path.is_file() else [file for file in walk(path) if isinstance(file, Path)]
     if source.in_folder:
         files += [file for file in source.folder.iterdir() if file.is_file() and not file.name.startswith(".")]
     digest = hashlib.sha256()
     try:
         for file in sorted(set(files)):
             with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
+                digest.update(file.name.encode() + b"\0" + hashlib.file_digest(opened, "sha256").digest())
     except OSError as error:
         raise Setup("missing_file", f"{error.filename} cannot be read ({error.strerror}): correct its permissions") from error
     return digest.hexdigest()

@@ -39,7 +39,7 @@ def find_place(text: str | Path | ObjectPath) -> Place:
 
 
 def walk(folder: Place) -> Iterator[Place]:
-    """Every file under a folder, sorted; hidden (``.``) and private (``_``) names are passed over. Raises OSError, Unavailable."""
+    """Every file under a folder, sorted; hidden (``.``) and private (``_``) names are not. Raises OSError, Unavailable."""
     return objects.walk(folder) if isinstance(folder, ObjectPath) else local.walk(folder)
 
 
@@ -66,11 +66,12 @@ def make_folder(folder: Place) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def create(file: Place, scratch: Place | None = None) -> contextlib.AbstractContextManager[BinaryIO]:
+def create(file: Place, scratch: Place | None = None, *, sync_name: bool = True) -> contextlib.AbstractContextManager[BinaryIO]:
     """A new file, there whole at the end of the block, durable, or not at all. Raises OSError, Unavailable.
 
-    ``scratch``: a folder on the same disk in which it is written, else beside its name.
+    ``scratch``: a folder on the same disk in which it is written, else beside its name. Without ``sync_name`` a power cut may
+    take its name away again.
     """
     if isinstance(file, ObjectPath):
         return objects.create(file)
-    return local.create(file, scratch if isinstance(scratch, Path) else None)
+    return local.create(file, scratch if isinstance(scratch, Path) else None, sync_name=sync_name)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Every file under a folder, in the order of their paths; hidden and private (``_``) names and links in circles are passed over."""
+    """Every file under a folder, in the order of their paths, but hidden and private (``_``) ones and folders behind links."""
     with os.scandir(folder) as found:
         entries = sorted((entry for entry in found if not entry.name.startswith((".", "_"))), key=lambda entry: entry.name)
     for entry in entries:
@@ -26,10 +26,11 @@ def stamp(file: Path) -> str:
 
 
 @contextlib.contextmanager
-def create(file: Path, scratch: Path | None = None) -> Iterator[BinaryIO]:
+def create(file: Path, scratch: Path | None = None, *, sync_name: bool = True) -> Iterator[BinaryIO]:
     """A new file, written in ``scratch`` (else beside its name), synced, and given its name at the end of the block.
 
-    If the block raises, nothing is left. Raises OSError. ``scratch`` must be on the same disk.
+    If the block raises, nothing is left. ``scratch`` must be on the same disk. Without ``sync_name`` a power cut may take the
+    name away again, but never leave it without the whole of the file. Raises OSError.
     """
     part = (scratch or file.parent) / f".{file.name}.{secrets.token_hex(4)}.part"
     stream = part.open("xb")
@@ -43,7 +44,8 @@ def create(file: Path, scratch: Path | None = None) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
-    sync_folder(file.parent)
+    if sync_name:
+        sync_folder(file.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files in an object store, S3, Google Cloud or Azure: as much of a ``Path`` as is needed, and the same verbs as for local files."""
+"""Files in an object store, S3, Google Cloud or Azure: as much of a ``Path`` as is needed, and the verbs of local files."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""The files mode: rows of files through a pipeline into files, in order, in bounded memory, bad rows set aside, each row once."""
+"""The files mode: rows of files through a pipeline into files: each once, in order, in bounded memory, bad rows set aside."""
 
 from foretell.modes.files.executor import Executor, Threads
 from foretell.modes.files.forecast import Forecast

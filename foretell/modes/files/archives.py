@@ -36,7 +36,9 @@ def list_members(path: Place, suffixes: Sequence[str]) -> list[Member]:
         with path.open("rb") as stream:
             members = _zip_members(stream) if path.suffix.lower() == ".zip" else _tar_members(stream)
     except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise Setup("broken_file", f"{path} cannot be read as an archive: {error}: pack it again, as .zip or plain .tar") from error
+        raise Setup(
+            "broken_file", f"{path} cannot be read as an archive: {error}: pack it again, as .zip or plain .tar"
+        ) from error
     chosen = [member for member in members if member.name.lower().endswith(tuple(suffixes)) and not _is_hidden(member.name)]
     for member in chosen:
         if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts or "\0" in member.name:
@@ -91,7 +93,6 @@ def _tar_members(stream: IO[bytes]) -> list[Member]:
             if info.isreg() and not info.issparse():
                 members.append(Member(info.name, info.offset_data, info.size))
                 _check_count(len(members))
-            archive.members = []  # tarfile would keep them all
     return members
 
 

@@ -38,7 +38,9 @@ class Binding:
 
 
 def bind(source: Source, columns: Sequence[str], more: Iterable[str] = ()) -> tuple[Binding, ...]:
-    """A binding for each input; ``more`` are columns that the file has from its folders. Raises Setup ``missing_column`` naming the input, the column and the nearest that exists."""
+    """A binding for each input; ``more`` are columns that the file has from its folders.
+
+    Raises Setup ``missing_column`` naming the input, the column and the nearest that exists."""
     _check_map(source.map, source.signature)
     alone = len(source.signature.inputs) == 1
     named = [*columns, *(name for name in more if name not in columns)]

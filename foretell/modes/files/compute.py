@@ -11,8 +11,8 @@ import numpy as np
 
 from foretell.errors import Broken, ForetellError, Invalid, Late
 from foretell.modes.files.nested import is_ragged
-from foretell.modes.files.rows import Answers, BadRow, Chunk, Reader, Rows, Writer
 from foretell.modes.files.patience import Patient
+from foretell.modes.files.rows import Answers, BadRow, Chunk, Reader, Rows, Writer
 from foretell.pipeline import Pipeline
 from foretell.tensors import Array, Arrays, cast
 
@@ -31,7 +31,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Computer:
-    """Decodes, computes and encodes a chunk. May be called from several threads at once. ``file``: what to call the rows' file."""
+    """Decodes, computes and encodes a chunk. Several threads may call it at once. ``file``: what to call the rows' file."""
 
     pipeline: Pipeline | Patient
     reader: Reader

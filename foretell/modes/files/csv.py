@@ -158,7 +158,7 @@ def read_header(stream: BinaryIO, path: str) -> tuple[list[str], int]:
     """The names in the first line that is not blank, and the byte behind it. Raises Setup ``broken_file``."""
     block = stream.read(BLOCK_BYTES)
     start = len(BOM) if block.startswith(BOM) else 0
-    ends = csv_ends(block[start:]) if block[start:].strip() else []
+    ends = csv_ends(block[start:])
     stop = start + int(ends[0]) if len(ends) else len(block)
     try:
         line = block[start:stop].decode("utf-8")

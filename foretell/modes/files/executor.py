@@ -8,7 +8,7 @@ from foretell.modes.files.run import Task
 from foretell.modes.files.shard import Done, Shard
 
 Executor = Callable[[Task, Iterable[Shard]], Iterator[Done]]
-"""Runs every shard, once, and gives what became of it, in any order. ``task(shard)`` runs one here; elsewhere ``task.work`` goes along."""
+"""Runs every shard once and gives what became of each, in any order: by ``task(shard)`` here, elsewhere by ``task.work``."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Inputs:
 
 
 def find_inputs(source: str, signature: Signature) -> Inputs:
-    """The files that ``source`` names, a path, a pattern or a URL. Raises Setup: ``missing_file``, ``unknown_suffix``, ``broken_file``."""
+    """The files that a path, a pattern or a URL names. Raises Setup: ``missing_file``, ``unknown_suffix``, ``broken_file``."""
     place = find_place(source)
     if PATTERN.search(source) and not (not is_url(source) and place.exists()):
         return _dataset(source, *_matching(source), signature)
@@ -116,7 +116,9 @@ def _dataset(source: str, folder: Place, files: Sequence[Place], signature: Sign
 def _only_kind(source: str, kinds: set[str]) -> str:
     if len(kinds) > 1:
         found = " and ".join(sorted(kinds))
-        raise Setup("broken_file", f"{source} holds files of {found}: name those of one kind by a pattern, as '{source}/**/*.csv'")
+        raise Setup(
+            "broken_file", f"{source} holds files of {found}: name those of one kind by a pattern, as '{source}/**/*.csv'"
+        )
     return kinds.pop()
 
 

@@ -1,4 +1,4 @@
-"""Parts of answers as one file, in their order; each part is a whole file of its format, with ``head_bytes`` before its first row."""
+"""Parts of answers as one file, in order; each is a whole file of its format, with ``head_bytes`` before its first row."""
 
 import shutil
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
-"""The checkpoint of a run: a folder beside the answers with the plan's key and, for each shard that is done, a record written last.
+"""The checkpoint of a run: a folder beside the answers with the run's key and, for each shard that is done, a record.
 
 What happens, whenever it happens: a part of answers gets its name only when it is whole and on the disk, and its record only
-after that. So a record stands for rows that are safe, and a shard without one is done again, into the same name.
+after that. So a record whose part is there stands for rows that are safe; any other shard is done again, into the same name.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import msgspec
 
 from foretell.errors import Setup
 from foretell.modes.files.shard import Done, from_json, to_json
-from foretell.storage import Place, create, files_of, make_folder
+from foretell.storage import Place, create, files_of, make_folder, size_of
 
 PLAN = "plan.json"
 LOCK = "lock"
@@ -28,11 +28,12 @@ RECORD = re.compile(r"(\d{7})\.done\.json")
 class Ledger:
     """The folder of one run. Begun, it is locked against other runs; the key is compared, then what is done is known.
 
-    ``clear`` is called before a run is begun, to make room for its answers.
+    ``target`` is where the parts of the answers are. ``clear`` is called before a run is begun, to make room for its answers.
     """
 
-    def __init__(self, folder: Place, clear: Callable[..., None]) -> None:
+    def __init__(self, folder: Place, target: Place, clear: Callable[..., None]) -> None:
         self.folder = folder
+        self.target = target
         self.clear_target = clear
         self.done: dict[int, Done] = {}
         self._stack = contextlib.ExitStack()
@@ -108,10 +109,19 @@ class Ledger:
         for file in files_of(self.folder):
             if RECORD.fullmatch(file.name):
                 done = from_json(file.read_bytes(), Done)
-                records[done.index] = done
+                if self._is_whole(done):
+                    records[done.index] = done
             elif file.name.endswith(".part"):
                 file.unlink(missing_ok=True)
         return records
+
+    def _is_whole(self, done: Done) -> bool:
+        """Whether the files that a record stands for are there: a power cut may keep a later name and lose an earlier."""
+        try:
+            whole = size_of(self.target / done.part) == done.part_bytes
+            return whole and (not done.errors or size_of(self.folder / done.errors) > 0)
+        except OSError:
+            return False
 
     def _write(self, name: str, data: bytes) -> None:
         with create(self.folder / name) as stream:
@@ -120,7 +130,7 @@ class Ledger:
 
 def record(folder: Place, done: Done) -> None:
     """Write that a shard is done: the last thing that is done for it. Raises OSError, Unavailable."""
-    with create(folder / f"{done.index:07}.done.json") as stream:
+    with create(folder / f"{done.index:07}.done.json", sync_name=False) as stream:
         stream.write(to_json(done))
 
 

@@ -130,11 +130,10 @@ class RawColumns:
         if not self.names:
             return {}
         rows = [self.row.decode(line) for line in lines]
-        columns = {name: np.empty(len(rows), dtype=np.object_) for name in self.names}
+        columns: dict[str, Array] = {name: np.empty(len(rows), dtype=np.object_) for name in self.names}
         for at, name in enumerate(self.names):
             columns[name][:] = [bytes(getattr(row, f"k{at}")) for row in rows]
         return columns
-
 
     def values(self, lines: Sequence[bytes], name: str) -> Any:
         """One column as an Arrow array of numbers, truth values or texts; empty where a line has none, or is no object."""
@@ -143,7 +142,8 @@ class RawColumns:
         found: list[Any] = []
         for line in lines:
             try:
-                value = msgspec.json.decode(self.row.decode(line).k0)
+                row: Any = self.row.decode(line)
+                value = msgspec.json.decode(row.k0)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 value = None
             found.append(value if isinstance(value, str | bool | int | float) else None)

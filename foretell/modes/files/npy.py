@@ -30,7 +30,7 @@ def read(source: Source) -> "NpyReader":
 def open_array(path: Place) -> "np.memmap[Any, Any]":
     """The array of a file by memory map. Raises Setup ``broken_file``."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(str(path), mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise Setup(
             "broken_file", f"{path} cannot be read as .npy: {error}: save one array of numbers with numpy.save"
@@ -74,7 +74,7 @@ class NpyReader:
             return np.array(whole[rows])
         shape = (rows.stop - rows.start, *whole.shape[1:])
         row_bytes = whole.itemsize * int(np.prod(whole.shape[1:]))
-        return np.memmap(self.source.path, whole.dtype, "r", whole.offset + rows.start * row_bytes, shape).view(np.ndarray)
+        return np.memmap(str(self.source.path), whole.dtype, "r", whole.offset + rows.start * row_bytes, shape).view(np.ndarray)
 
 
 class NpyWriter:

@@ -27,10 +27,10 @@ class ArrayStream:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
-        version = npy_format.read_magic(stream)  # type: ignore[arg-type]
+        version = npy_format.read_magic(stream)
         read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-        self.shape, fortran, self.dtype = read(stream)  # type: ignore[arg-type]
-        if fortran and len(self.shape) > 1 or not self.shape or self.dtype.kind not in "biufSU":
+        self.shape, fortran, self.dtype = read(stream)
+        if (fortran and len(self.shape) > 1) or not self.shape or self.dtype.kind not in "biufSU":
             raise ValueError(f"it is {self.dtype} {list(self.shape)}, not rows of numbers or text in C order")
         self.start = stream.tell()
         self.row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])

@@ -102,7 +102,8 @@ class ParquetReader:
 
 def groups_of(metadata: Any, start: int, stop: int) -> tuple[list[int], int]:
     """The row groups that hold rows ``start`` to ``stop`` - 1, and how many rows of the first come before them."""
-    groups, first, skip = [], 0, 0
+    groups: list[int] = []
+    first = skip = 0
     for number in range(metadata.num_row_groups):
         behind = first + metadata.row_group(number).num_rows
         if first < stop and behind > start:

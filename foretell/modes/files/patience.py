@@ -17,7 +17,7 @@ MOST_HANGING = 64
 
 
 class Patient:
-    """Calls a pipeline up to ``retries`` times more while it is busy or unavailable, each time for ``timeout_s`` at most (0: any).
+    """Calls a pipeline up to ``retries`` times more while it is busy or unavailable, for ``timeout_s`` at most (0: any time).
 
     May be called from several threads. A call that takes longer is left alone in a thread of its own, as nothing can end it.
     """

@@ -1,4 +1,4 @@
-"""Inputs cut into shards, one after the other, always in the same way: what is known of a shard follows from the files alone."""
+"""Inputs cut into shards, one after the other, always in the same way: a shard follows from the files alone."""
 
 import contextlib
 import itertools

@@ -47,8 +47,9 @@ def predict(
 ) -> Report:
     """Answers every row of ``source`` into ``target``, in order, in memory that does not grow with the input.
 
-    ``source`` is a file (CSV, NDJSON, Parquet, .npy by its suffix), a folder or pattern of such files, a folder of images, or the
-    URL of one in an object store; ``target`` a file, or a folder that gets a file for each shard, laid out like the input.
+    ``source`` is a file (CSV, NDJSON, Parquet, .npy, .npz by its suffix), a folder or pattern of such files, a folder or an
+    archive of images or sounds, or the URL of one in an object store; ``target`` a file, or a folder that gets a file for each
+    shard, laid out like the input.
     Either may be ``-`` for NDJSON on standard input or output. Columns are matched by name, as foretell/modes/files/columns.py
     tells. Numbers for a float input are rounded to its precision; an empty cell is NaN there, and makes a bad row elsewhere.
 
@@ -131,7 +132,7 @@ class Run:
         started = time.perf_counter()
         check_target(self.inputs, self.target)
         self.target.check(self.pipeline.signature)
-        ledger = Ledger(self.target.parts, self.target.clear)
+        ledger = Ledger(self.target.parts, self.target.path if self.target.is_folder else self.target.parts, self.target.clear)
         size = Cut(self._shard_rows(ledger), limit=self.options.limit)
         shards = plan(self.inputs, size)
         first = list(itertools.islice(shards, self.workers))

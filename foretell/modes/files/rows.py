@@ -147,7 +147,7 @@ class Sheet:
 
 
 def leading_columns(answers: Answers) -> dict[str, Any]:
-    """The columns in front of the outputs: ``row`` (``row_number`` if an output is called row), for files ``file``, then the kept.
+    """The columns in front of the outputs: ``row`` (``row_number`` if an output is called row), ``file``, and the kept ones.
 
     A kept column with the name of another is called ``NAME_kept``.
     """

@@ -18,7 +18,7 @@ from foretell.modes.files.rows import BadRow, Sheet, Source
 from foretell.modes.files.shard import Done, Shard, Work, from_json, to_json
 from foretell.modes.files.window import in_order
 from foretell.pipeline import Pipeline
-from foretell.storage import create, find_place, make_folder
+from foretell.storage import create, find_place, make_folder, size_of
 
 Tick = Callable[[int, int], None]
 """Told of rows that have an answer now and rows that failed, chunk by chunk."""
@@ -59,8 +59,8 @@ def run_shard(
         try:
             make_folder(part.parent)
             with contextlib.ExitStack() as files:
-                stream = files.enter_context(create(part, parts))
-                errors = Errors(lambda: files.enter_context(create(parts / done.errors)))
+                stream = files.enter_context(create(part, parts, sync_name=False))
+                errors = Errors(lambda: files.enter_context(create(parts / done.errors, sync_name=False)))
                 writer = open_writer(Sheet(stream, pipeline.signature, work.format, work.ids))
                 patient = Patient(pipeline, work.retries, work.row_timeout_s)
                 compute = Computer(patient, reader, writer, shard.name if work.ids else None)
@@ -74,7 +74,7 @@ def run_shard(
                     if tick is not None:
                         tick(result.rows, len(result.bad))
                 done = replace(done, head_bytes=writer.finish(), errors=done.errors if done.failed else "")
-            done = replace(done, seconds=time.perf_counter() - started)
+            done = replace(done, seconds=time.perf_counter() - started, part_bytes=size_of(part))
             record(parts, done)
         except OSError as error:
             raise Setup(

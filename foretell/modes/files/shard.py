@@ -1,4 +1,4 @@
-"""The words of a divided run: what is to be done (Work), one piece of it (Shard), and what became of that (Done). All plain data."""
+"""The words of a divided run: what is to be done (Work), one piece of it (Shard), what became of that (Done). Plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,8 +28,9 @@ class Shard:
 
     ``start`` and ``stop`` count bytes of CSV and NDJSON, rows of Parquet and numpy arrays, and places in a list of media files.
     ``first_row`` is the number of its first row in the file, ``rows`` how many there are, bad ones too, ``share`` its share of
-    the whole input. ``columns`` are a CSV header or the keys of NDJSON, ``lists`` those of them that hold lists, ``members`` media
-    files, ``extents`` where those of an archive lie and how large they are, ``name`` is the file's name for people, ``folder`` where it lies in the input, such as ``year=2025/month=1``.
+    the whole input. ``columns`` are a CSV header or the keys of NDJSON, ``lists`` those that hold lists. ``members`` are
+    media files, ``extents`` where those of an archive lie and how large they are. ``name`` is the file's name for people,
+    ``folder`` where it lies in the input, such as ``year=2025/month=1``.
     """
 
     index: int
@@ -75,8 +76,8 @@ class Work:
 class Done:
     """What became of a shard. ``rows`` had an answer, ``passed_over`` were not chosen; ``model_s`` is the time in the pipeline.
 
-    ``part`` is the file of answers in ``Work.parts`` (or ``target``), empty if there are none, ``head_bytes`` the length of
-    its header, ``errors`` the file of its bad rows.
+    ``part`` is the file of answers in ``Work.parts`` (or ``target``), of ``part_bytes``, ``head_bytes`` of them its header;
+    ``errors`` is the file of its bad rows, if there are any.
     """
 
     index: int
@@ -86,6 +87,7 @@ class Done:
     seconds: float = 0.0
     model_s: float = 0.0
     part: str = ""
+    part_bytes: int = 0
     head_bytes: int = 0
     errors: str = ""
     share: float = 0.0

@@ -34,8 +34,10 @@ def choose_rows(pipeline: Pipeline, work: Work, inputs: Inputs) -> int:
         decode_s = time.perf_counter() - started if inputs.are_media else 0.0
     if rows is None or not len(rows):
         return SHARD_ROWS
-    wanted = SHARD_S / ((decode_s + _time(pipeline, rows)) / len(rows))
-    return max(LEAST_ROWS, min(SHARD_ROWS, 2 ** int(wanted).bit_length() // 2))
+    row_s = (decode_s + _time(pipeline, rows)) / len(rows)
+    if row_s * SHARD_ROWS <= SHARD_S:
+        return SHARD_ROWS
+    return max(LEAST_ROWS, 1 << (int(SHARD_S / row_s).bit_length() - 1))
 
 
 def _time(pipeline: Pipeline, rows: Rows) -> float:

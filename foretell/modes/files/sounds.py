@@ -21,8 +21,8 @@ def takes_samples(signature: Signature) -> bool:
 def decode_sound(data: bytes, rate_hz: int) -> Array:
     """The mean of the channels as FP32 [samples], from -1 to 1, at ``rate_hz``. Raises ValueError for what is no sound."""
     with needs_extra("a folder of sounds", "audio"):
-        import soundfile
-        import soxr
+        import soundfile  # type: ignore[import-untyped]
+        import soxr  # type: ignore[import-untyped]
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
             if sound.frames * sound.channels > MOST_SAMPLES:

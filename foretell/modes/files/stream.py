@@ -1,4 +1,4 @@
-"""Rows through pipes: NDJSON from standard input, or to standard output, answered as they come. There is nothing to take up again."""
+"""Rows through pipes: NDJSON from standard input or to standard output, answered as they come."""
 
 import contextlib
 import sys

@@ -40,12 +40,14 @@ class Target:
         open_writer(Sheet(io.BytesIO(), signature, self.format))
 
     def clear(self, *, restart: bool) -> None:
-        """Before a run is begun: a folder must be empty, or, to begin anew, what runs before it wrote is removed. Raises Setup."""
+        """Before a run is begun: a folder must be empty; to begin anew, what runs before wrote is removed. Raises Setup."""
         if not self.is_folder or not self.path.is_dir():
             return
         found = list(walk(self.path))
         if found and not restart:
-            text = f"{self.path} holds files already, such as {found[0].name}: name another folder, or replace them by --restart"
+            text = (
+                f"{self.path} holds files already, such as {found[0].name}: name another folder, or replace them by --restart"
+            )
             raise Setup("wrong_target", text)
         for file in found:
             if PART.fullmatch(file.name):

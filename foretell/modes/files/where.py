@@ -1,4 +1,4 @@
-"""``--where``: comparisons of columns with numbers and texts, joined by ``and``, ``or``, ``not``; written as in Python, never run as it.
+"""``--where``: comparisons of columns with numbers and texts, joined by ``and``, ``or``, ``not``; written as Python, never run.
 
     age > 30 and country in ("DE", "FR") and not (score < 0.5 or name == None)
 
@@ -127,7 +127,7 @@ def _check(tree: ast.expr, text: str) -> None:
 
 
 def _check_comparison(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> None:
-    """A column with a number, text, truth value or None; ``in`` with a list of numbers or of texts; or a number with a column."""
+    """A column with a number, text, truth value or None; ``in`` with a list of numbers or texts; a number with a column."""
     if isinstance(left, ast.Name):
         value = ast.literal_eval(right)
         if isinstance(operator, ast.In | ast.NotIn):

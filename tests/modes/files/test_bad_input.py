@@ -121,7 +121,7 @@ def test_on_a_disk_that_fills_what_was_done_is_kept_and_the_rest_follows_when_th
     with small_disk(tmp_path / "disk", 2048) as disk:
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(1_850_000))
-        with pytest.raises(Setup, match="No space left on device.*run it again") as refusal:
+        with pytest.raises(Setup, match=r"No space left on device.*run it again") as refusal:
             predict(pipeline(Only()), source, disk / "a.npy", settings)
         assert refusal.value.code == "wrong_target"
         assert not (disk / "a.npy").exists()

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-import soundfile
+import soundfile  # type: ignore[import-untyped]  # it ships none
 
 from foretell.errors import Setup
 from foretell.modes.files import Options, predict

@@ -139,6 +139,16 @@ def test_a_run_of_something_else_is_not_taken_up_but_begun_anew_on_demand(tmp_pa
     assert report.rows == (100 if change == "settings" else ROWS)
 
 
+def test_a_record_whose_part_is_gone_or_cut_is_not_believed(tmp_path: Path) -> None:
+    source, target = unfinished(tmp_path)
+    parts = sorted((tmp_path / ".answers.csv.foretell").glob("*.csv"))
+    parts[0].write_bytes(parts[0].read_bytes()[:-1])
+    report = predict(pipeline(Only()), source, target, SETTINGS)
+    assert report.rows == ROWS
+    assert report.resumed == 40 * (len(parts) - 1)
+    assert target.read_bytes().count(b"\n") == ROWS + 1
+
+
 def test_two_runs_at_once_into_one_target_are_refused(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.npy", features(3))
 

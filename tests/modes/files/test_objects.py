@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from foretell.errors import ForetellError, Setup, Unavailable
-from foretell.modes.files import Options, predict
+from foretell.modes.files import predict
 from foretell.settings import PredictSettings
 from foretell.storage import create, find_place, walk
 from foretell.tensors import Arrays
@@ -41,7 +41,10 @@ def upload(file: Path, url: str) -> None:
 @pytest.mark.parametrize("suffix", ["csv", "ndjson", "parquet", "npy"])
 def test_files_of_a_bucket_are_answered_into_a_bucket(tmp_path: Path, suffix: str) -> None:
     for at in range(2):
-        upload(write_rows(tmp_path / f"{at}.{suffix}", features(90)[at * 45 : at * 45 + 45]), f"s3://lake/{suffix}/in/{at}.{suffix}")
+        upload(
+            write_rows(tmp_path / f"{at}.{suffix}", features(90)[at * 45 : at * 45 + 45]),
+            f"s3://lake/{suffix}/in/{at}.{suffix}",
+        )
     url = f"s3://lake/{suffix}"
     report = predict(pipeline(Only()), f"{url}/in/*.{suffix}", f"{url}/answers.parquet", SETTINGS)
     back = pa.parquet.read_table(io.BytesIO(find_place(f"{url}/answers.parquet").read_bytes())).to_pydict()
@@ -107,7 +110,7 @@ def test_a_store_that_is_lost_is_named_and_nothing_is_lost(tmp_path: Path, monke
                 return super().forward(inputs)
 
         settings = PredictSettings(batch_rows=16, shard_rows=20, workers=1, retries=0)
-        with pytest.raises(Unavailable, match="s3://lake/rows.csv.*does not answer") as lost:
+        with pytest.raises(Unavailable, match=r"s3://lake/rows\.csv.*does not answer") as lost:
             predict(pipeline(Deadly()), "s3://lake/rows.csv", tmp_path / "a.csv", settings)
     assert lost.value.code == "lost_store"
     assert not (tmp_path / "a.csv").exists()

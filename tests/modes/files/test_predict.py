@@ -21,6 +21,7 @@ from foretell.modes.files import Options, Report, predict
 from foretell.modes.files.predict import chunk_rows
 from foretell.pipeline import Pipeline
 from foretell.steps import check
+from foretell.storage import Place
 from foretell.tensors import Arrays, Datatype, TensorSpec
 from tests.modes.files.models import FEW_ROWS, ONE_WORKER, Mirror, Only, Sum, features, pipeline, table
 
@@ -55,9 +56,14 @@ def read_answers(path: Path) -> dict[str, Any]:
     return {key: [row[key] for row in rows] for key in ("row", "y", "z")}
 
 
+def local(place: Place | None) -> Path:
+    assert isinstance(place, Path)
+    return place
+
+
 def errors_of(report: Report) -> list[dict[str, Any]]:
     assert report.errors is not None
-    return [json.loads(line) for line in report.errors.read_text().splitlines()]
+    return [json.loads(line) for line in local(report.errors).read_text().splitlines()]
 
 
 @pytest.mark.parametrize("suffix", INPUTS)
@@ -67,7 +73,7 @@ def test_every_format_gives_the_pipelines_own_answers_in_order(tmp_path: Path, s
     source = write_rows(tmp_path / f"rows.{suffix}", values)
     report = predict(pipeline(Sum()), source, tmp_path / f"answers.{out}", FEW_ROWS)
     expected = pipeline(Sum())({"x": values})
-    got = read_answers(report.target)
+    got = read_answers(local(report.target))
     assert (report.rows, report.failed, report.errors) == (ROWS, 0, None)
     assert got["row"] == list(range(ROWS))
     np.testing.assert_array_equal(np.array(got["y"], dtype=np.float32), expected["y"])
@@ -90,7 +96,7 @@ def test_rows_that_the_model_refuses_are_set_aside_and_the_rest_go_on(tmp_path: 
     source = write_rows(tmp_path / f"rows.{suffix}", values)
     report = predict(pipeline(Sum()), source, tmp_path / f"answers.{out}", FEW_ROWS)
     assert (report.rows, report.failed) == (ROWS - 4, 4)
-    assert read_answers(report.target)["row"] == [i for i in range(ROWS) if i not in (3, 20, 21, 49)]
+    assert read_answers(local(report.target))["row"] == [i for i in range(ROWS) if i not in (3, 20, 21, 49)]
     assert [(bad["row"], bad["code"]) for bad in errors_of(report)] == [(i, "model_failed") for i in (3, 20, 21, 49)]
     assert "the beast" in errors_of(report)[0]["error"]
 
@@ -112,7 +118,7 @@ def test_a_step_that_refuses_a_row_does_not_stop_its_neighbours(tmp_path: Path) 
 
     source = write_rows(tmp_path / "rows.csv", np.array([[1, 2, 3], [1, -2, 3], [4, 5, 6]]))
     report = predict(Pipeline(Sum(), preprocess=[refuse]), source, tmp_path / "answers.csv", ONE_WORKER)
-    assert read_answers(report.target)["row"] == [0, 2]
+    assert read_answers(local(report.target))["row"] == [0, 2]
     assert errors_of(report) == [{"row": 1, "code": "refused_value", "error": "x is below 0, at least 0 is allowed"}]
 
 
@@ -146,9 +152,9 @@ def test_a_source_without_rows_gives_answers_without_rows(tmp_path: Path, out: s
     report = predict(pipeline(Only()), source, tmp_path / f"answers.{out}", ONE_WORKER)
     assert report.rows == 0
     if out == "csv":
-        assert report.target.read_text() == "row,z_0,z_1,z_2\n"
+        assert local(report.target).read_text() == "row,z_0,z_1,z_2\n"
     if out == "npy":
-        assert np.load(report.target).shape == (0, 3)
+        assert np.load(local(report.target)).shape == (0, 3)
 
 
 def test_a_model_without_a_row_axis_sees_one_row_at_a_time(tmp_path: Path) -> None:
@@ -186,7 +192,7 @@ def test_a_folder_of_images_is_answered_by_file_name(tmp_path: Path) -> None:
         (folder / name).write_text(name)
     model = Mirror(TensorSpec("image", Datatype.BYTES))
     report = predict(pipeline(model), folder, tmp_path / "answers.ndjson", ONE_WORKER)
-    rows = [json.loads(line) for line in report.target.read_text().splitlines()]
+    rows = [json.loads(line) for line in local(report.target).read_text().splitlines()]
     assert [(row["row"], row["file"], row["image_out"]) for row in rows] == [(0, "a.JPG", "a.JPG"), (1, "b.png", "b.png")]
 
 

@@ -28,7 +28,9 @@ COMPARED = st.builds("{} {} {}".format, st.sampled_from("ab"), st.sampled_from([
 LISTED = st.builds("{} in {}".format, st.sampled_from("ab"), st.lists(NUMBERS, min_size=1, max_size=3))
 EXPRESSIONS = st.recursive(
     COMPARED | LISTED,
-    lambda inner: st.builds("({} {} {})".format, inner, st.sampled_from(["and", "or"]), inner) | st.builds("not ({})".format, inner),
+    lambda inner: (
+        st.builds("({} {} {})".format, inner, st.sampled_from(["and", "or"]), inner) | st.builds("not ({})".format, inner)
+    ),
     max_leaves=6,
 )
 
@@ -40,7 +42,9 @@ def chosen(tmp_path: Path, suffix: str, where: str) -> list[int]:
     elif suffix == "csv":
         pa.csv.write_csv(pa.table(ROWS), path)
     else:
-        path.write_text("".join(json.dumps(dict(zip(ROWS, row, strict=True))) + "\n" for row in zip(*ROWS.values(), strict=True)))
+        path.write_text(
+            "".join(json.dumps(dict(zip(ROWS, row, strict=True))) + "\n" for row in zip(*ROWS.values(), strict=True))
+        )
     report = predict(pipeline(MODEL), path, tmp_path / "a.ndjson", ONE_WORKER, Options(where=where))
     assert report.rows + report.passed_over == 5
     return [json.loads(line)["row"] for line in (tmp_path / "a.ndjson").read_text().splitlines()]
