@@ -134,6 +134,37 @@ class PredictSettings:
 
 
 @dataclass(frozen=True)
+class JobSettings:
+    """Durable work: asynchronous requests, and jobs over files. Without a folder or a database to keep them, it is off."""
+
+    state_folder: str = setting("", "Folder that keeps jobs and their results, on a local disk; it is made if it is not there.")
+    database: str = setting("", "Database that keeps them instead: postgresql://HOST/NAME or redis://HOST/NUMBER.", secret=True)
+    keep_s: float = setting(86400.0, "How long the result of a job is kept after its end.", least=1)
+    max_stored_bytes: int = setting(
+        16 * 2**20, "Largest request, and largest answer, that is kept; larger requests are refused with 413.", least=1024
+    )
+    waiting: int = setting(10_000, "Most jobs that wait; more are refused with 429.", least=1)
+    least_free_bytes: int = setting(
+        256 * 2**20, "Room that is left on the disk of the state folder: with less, no more jobs are taken.", least=0
+    )
+    requests_at_once: int = setting(16, "Asynchronous requests that one worker answers at a time.", least=1, most=1024)
+    files_at_once: int = setting(1, "Jobs over files that one worker runs at a time, each in a process of its own.", least=0)
+    attempts: int = setting(3, "How often a job is begun, before one that ends its worker each time is given up.", least=1)
+    lease_s: float = setting(15.0, "A worker that gives no sign of life for so long loses its jobs to another.", least=0.5)
+    poll_s: float = setting(0.5, "How often a worker looks for jobs that others left.", least=0.01)
+    paths: str = setting(
+        "", "Folders and bucket prefixes that jobs over files may read and write, with commas between; none: refused."
+    )
+    schedules: str = setting(
+        "", "TOML file of schedules, which make jobs over files by the clock or for files that come; none: no schedules."
+    )
+    webhook_hosts: str = setting(
+        "", "Hosts that may be told of the end of a job, as HOST or HOST:PORT, with commas between; none: refused."
+    )
+    webhook_secret: str = setting("", "What webhooks are signed with: whsec_ and 24 to 64 bytes in base64.", secret=True)
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """The log, on standard error."""
 
