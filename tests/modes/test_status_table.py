@@ -185,8 +185,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     limits = ("--http-max-request-bytes", str(LIMIT), "--timeouts-total-s", "1", "--engine-queue-rows", "4")
     models = {name: MODELS[name] for name in ("double", "slow")}
     models |= {f"late{number}": MODELS["slow"] for number in range(len(PROTOCOLS))}  # one that was late is asked no more
-    limits += ("--jobs-state-folder", str(folder / "state"))
-    with serving(folder, "--grpc-port", "0", *limits, "--config", str(folder / "foretell.toml"), models=models) as served:
+    keeping = ("--jobs-state-folder", str(folder / "state"))
+    with serving(
+        folder, "--grpc-port", "0", *limits, *keeping, "--config", str(folder / "foretell.toml"), models=models
+    ) as served:
         yield served
 
 
