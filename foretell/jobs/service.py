@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ log = logging.getLogger("foretell")
 
 LOOK_S = 1.0  # how often the jobs are counted, and leases looked after at least
 SWEEP_S = 30.0
-FIRST_LOOK_S, LONGEST_LOOK_S = 0.005, 0.25  # between looks at a job that another process may have
+FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25  # between looks at a job that another process may have
 Announce = Callable[[Job, Outcome], Sequence[Job]]
 """The jobs that follow from the end of one."""
 
@@ -26,11 +25,6 @@ Announce = Callable[[Job, Outcome], Sequence[Job]]
 def nobody(job: Job, outcome: Outcome) -> Sequence[Job]:
     """Nothing follows."""
     return ()
-
-
-def new_id() -> str:
-    """An id that nobody can guess, 128 bits of it being random, and that sorts after those made before it."""
-    return f"{time.time_ns():016x}{secrets.token_hex(16)}"
 
 
 class JobService:

@@ -16,14 +16,14 @@ from foretell.jobs.addresses import Hosts
 from foretell.jobs.child import ChildWork
 from foretell.jobs.desk import Trade
 from foretell.jobs.envelope import unpack
-from foretell.jobs.job import Job, Outcome
+from foretell.jobs.job import Job, Outcome, new_id
 from foretell.jobs.ledger import Ledger
 from foretell.jobs.limits import Limits
 from foretell.jobs.orders import Orders
 from foretell.jobs.places import Places
 from foretell.jobs.planner import Planner, keep_schedules
 from foretell.jobs.schedules import check_places, read_schedules
-from foretell.jobs.service import JobService, new_id
+from foretell.jobs.service import JobService
 from foretell.jobs.store import JobStore, open_store
 from foretell.jobs.webhooks import KIND, Webhooks, delivery, read_secret
 from foretell.modes.http.app import HttpApp
@@ -104,7 +104,7 @@ def _known(settings: Settings, repository: Repository) -> dict[str, Any]:
 
 
 def _command() -> Sequence[str]:
-    return [*python_command(), "-m", "foretell.workers.files_job"]
+    return [*python_command(), "-m", "foretell.workers.beneath"]
 
 
 def _announce(job: Job, outcome: Outcome) -> Sequence[Job]:

@@ -1,13 +1,6 @@
-"""The process of one job over files: beneath everything else on the machine, and gone when the server is.
+"""One job over files, in a process of its own: what it is told, what it does, and what it tells. It begins in ``beneath``."""
 
-python -m foretell.workers.files_job, with one JSON object on standard input, which stays open: see ``foretell.jobs.child``.
-"""
-
-import contextlib
-import ctypes
-import os
-import signal
-import sys
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -27,77 +20,50 @@ from foretell.settings import LogSettings, PredictSettings
 if TYPE_CHECKING:
     from foretell.modes.files.progress import Progress
 
-NICE = 19
+log = logging.getLogger("foretell")
+
+LONGEST_MESSAGE = 10_000
 SETTINGS = {"batch_rows": "batch_rows", "max_errors": "max_errors", "retries": "retries", "concurrency": "workers"}
 OPTIONS = {name: name for name in ("map", "keep", "where", "limit", "sample", "only", "restart")}
 """Name in an order -> name in the settings or options of a run."""
 TELL_EVERY_S = 0.5
-_KILL_WHEN_PARENT_ENDS = 1  # PR_SET_PDEATHSIG, https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 
 
-def main() -> int:
-    """Do the job; what became of it is said on standard output."""
-    yield_to_all()
-    end_with_parent()
-    order = read_order()
-    if order is None:
-        return 1
-    configure(LogSettings(**order["log"]))
-    _end_with_input()
+def do(order: bytes, say: "Voice") -> None:
+    """Do a job, and say how it ended."""
+    told = orjson.loads(order)
+    configure(LogSettings(**told["log"]))
+    log.addHandler(Telling(say))
     try:
-        say({"done": answer(order)})
+        say({"done": answer(told, say)})
     except ForetellError as error:
-        say({"failed": {"code": error.code, "message": error.message}})
-    return 0
+        say({"failed": {"code": error.code, "message": error.message[:LONGEST_MESSAGE]}})
 
 
-def yield_to_all() -> None:
-    """Run only where nothing else wants to: https://man7.org/linux/man-pages/man7/sched.7.html (SCHED_IDLE)."""
-    os.nice(NICE - os.nice(0))
-    if hasattr(os, "SCHED_IDLE"):
-        with contextlib.suppress(OSError):  # a sandbox may forbid it: then the niceness has to do
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+class Voice:
+    """Says something to the server: one JSON object a line, whole lines from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.stream = open(descriptor, "wb", buffering=0)  # noqa: SIM115 - it is for as long as the process lives
+        self._one = threading.Lock()
+
+    def __call__(self, told: Mapping[str, Any]) -> None:
+        with self._one:
+            self.stream.write(orjson.dumps(told) + b"\n")
 
 
-def end_with_parent() -> None:
-    """Be killed when the server's process ends, however it does; and be asked to end as any program is."""
-    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal tells all at once: the server decides
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that what is half-written is removed
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_KILL_WHEN_PARENT_ENDS, signal.SIGKILL, 0, 0, 0)
+class Telling(logging.Handler):
+    """Tells the server each line of the log too, for who asks what the job has said."""
+
+    def __init__(self, say: Voice) -> None:
+        super().__init__()
+        self.say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say({"log": f"{record.levelname.lower()}: {record.getMessage()}"[:LONGEST_MESSAGE]})
 
 
-def read_order() -> dict[str, Any] | None:
-    """The first line of standard input, read without a buffer that another thread could hold; None when there is none."""
-    text = b""
-    while not text.endswith(b"\n"):
-        more = os.read(0, 2**16)
-        if not more:
-            return None
-        text += more
-    order: dict[str, Any] = orjson.loads(text)
-    return order
-
-
-def _end_with_input() -> None:
-    """The same where no such call is, and where the parent ended before it was made."""
-
-    def wait() -> None:
-        while os.read(0, 4096):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
-def say(told: dict[str, Any]) -> None:
-    """One line to the server."""
-    sys.stdout.buffer.write(orjson.dumps(told) + b"\n")
-    sys.stdout.buffer.flush()
-
-
-def answer(told: dict[str, Any]) -> dict[str, Any]:
+def answer(told: dict[str, Any], say: Voice) -> dict[str, Any]:
     """The report of a job."""
     from foretell.modes.files import Options, predict
 
@@ -109,9 +75,13 @@ def answer(told: dict[str, Any]) -> dict[str, Any]:
     model = find_model(told, order["model"], order["version"])
     settings = PredictSettings(**{**told["predict"], "workers": 1, **_named(order, SETTINGS)})
     options = Options(
-        **_named(order, OPTIONS), progress=Teller(), models={"": model.path}, fingerprints={"": fingerprint(model)}
+        **_named(order, OPTIONS), progress=Teller(say), models={"": model.path}, fingerprints={"": fingerprint(model)}
     )
+    log.info("job %s: %s version %s answers %s", told["job"], model.name, model.version, source)
     report = predict(open_pipeline(model), source, target, settings, options)
+    log.info(
+        "job %s: %d rows are answered, %d failed, %d were done before", told["job"], report.rows, report.failed, report.resumed
+    )
     return {**report.facts(), "code": 3 if report.failed else 0}
 
 
@@ -132,7 +102,8 @@ def find_model(told: dict[str, Any], name: str, version: str) -> ModelSource:
 class Teller:
     """Tells the server how far a job is, twice a second at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Voice) -> None:
+        self.say = say
         self.told = 0.0
 
     def __call__(self, now: "Progress") -> None:
@@ -142,8 +113,4 @@ class Teller:
         rate = (now.rows + now.failed) / now.seconds if now.seconds else 0.0
         eta_s = None if now.left_s is None else round(now.left_s, 1)
         told = {"rows": now.rows, "failed": now.failed, "done": now.done, "rows_per_s": round(rate, 1), "eta_s": eta_s}
-        say({"progress": told})
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        self.say({"progress": told})

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from foretell.errors import Busy, Invalid, Mismatched, Missing, Unavailable
 from foretell.jobs.desk import Trade
 from foretell.jobs.envelope import pack, unpack
-from foretell.jobs.job import Failure, Job, Outcome, State
+from foretell.jobs.job import Failure, Job, Outcome, State, new_id
 from foretell.jobs.ledger import Gathered, Ledger
 from foretell.jobs.limits import Limits
-from foretell.jobs.service import JobService, new_id
+from foretell.jobs.service import JobService
 from foretell.jobs.store import open_store
 from foretell.jobs.work import Again, Done, Notes
 

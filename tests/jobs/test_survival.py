@@ -12,6 +12,9 @@ from tests.modes.http.test_jobs import ADMIN, KEY, LATER, accepted, get, result
 from tests.serving import MODELS, Served, command_of, double, eventually, post, serving, sleep
 
 SLOW_ROWS = """
+import os
+if os.getpriority(os.PRIO_PROCESS, 0) == 19:
+    print("what a model says is not the job's own word")
 @foretell.model(inputs={"x": "FP32"}, outputs={"y": "FP32"})
 def model(arrays):
     time.sleep(0.02)
@@ -39,7 +42,7 @@ def children_of(pid: int) -> list[int]:
     """The processes of jobs over files that a worker has."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(child) for child in task.read_text().split() if b"files_job" in command_of(int(child))]
+        found += [int(child) for child in task.read_text().split() if b"workers.beneath" in command_of(int(child))]
     return found
 
 
@@ -106,7 +109,7 @@ def test_a_job_over_files_runs_beneath_all_else_and_ends_with_its_worker(tmp_pat
         assert eventually(lambda: "progress" in get(served, job, ADMIN).json(), 20)
         (worker,) = (worker for worker in served.workers if children_of(worker))
         os.kill(worker, signal.SIGKILL)
-        assert eventually(lambda: not Path(f"/proc/{child}").exists(), 2)
+        assert eventually(lambda: not Path(f"/proc/{child}").exists(), 30)  # it gives way to all, in ending too
         assert result(served, job, ADMIN, ADMIN).json()["rows"] == ROWS
         assert answers_of(answers) == [2.0 * number for number in range(ROWS)]
         assert get(served, job, ADMIN).json()["attempts"] == 2

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from foretell.errors import Denied, Invalid, Setup
 from foretell.jobs.addresses import Hosts, is_global
 from foretell.jobs.envelope import pack, unpack
-from foretell.jobs.job import Job, Outcome, State
-from foretell.jobs.service import new_id
+from foretell.jobs.job import Job, Outcome, State, new_id
 from foretell.jobs.webhooks import PAUSES_S, Webhooks, delivery, read_secret, sign
 from foretell.jobs.work import Again
 from tests.modes.http.test_jobs import LATER, accepted, get, result

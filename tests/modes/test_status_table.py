@@ -125,6 +125,19 @@ TABLE: list[tuple[str, Kind, int, grpc.StatusCode, Asked]] = [
 CANNOT_SAY = {("unknown output", "TensorFlow Serving REST"), ("unknown label", "gRPC")}
 """What a protocol has no words for."""
 
+
+def no_rows(at: Served) -> Told:
+    """The rows of a job that has none, once more."""
+    job = at.ask(post(V1, "{}", "prefer: respond-async")).json()["id"]
+    return over_http(at, post(f"/jobs/{job}/retry", b""))
+
+
+def reused(at: Served) -> Told:
+    """A key that another request was sent with before."""
+    replies = [at.ask(post(V1, body, "prefer: respond-async", "idempotency-key: k")) for body in ("{}", '{"a":1}')]
+    return Told(replies[1].status, replies[1].code)
+
+
 LOAD = "/inference.GRPCInferenceService/RepositoryModelLoad"
 V2, V1 = "/v2/models/double/infer", "/v1/models/double:predict"
 OF_ITS_OWN: list[tuple[str, Kind, str, Callable[[Served], Told], int | grpc.StatusCode]] = [
@@ -140,6 +153,8 @@ OF_ITS_OWN: list[tuple[str, Kind, str, Callable[[Served], Told], int | grpc.Stat
     ("content type", Kind.UNSUPPORTED, "REST", lambda at: over_http(at, post(V2, "a", kind="text/csv")), 415),
     ("content type", Kind.UNSUPPORTED, "TensorFlow Serving REST", lambda at: over_http(at, post(V1, "a", kind="a/b")), 415),
     ("headers", Kind.HEADERS_TOO_LARGE, "REST", lambda at: over_http(at, post(V2, "{}", "h: " + "v" * 70_000)), 431),
+    ("wrong state", Kind.CONFLICT, "REST", no_rows, 409),
+    ("another request", Kind.MISMATCHED, "REST", reused, 422),
     (
         "headers",
         Kind.HEADERS_TOO_LARGE,
@@ -170,7 +185,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     limits = ("--http-max-request-bytes", str(LIMIT), "--timeouts-total-s", "1", "--engine-queue-rows", "4")
     models = {name: MODELS[name] for name in ("double", "slow")}
     models |= {f"late{number}": MODELS["slow"] for number in range(len(PROTOCOLS))}  # one that was late is asked no more
-    with serving(folder, "--grpc-port", "0", *limits, "--config", str(folder / "foretell.toml"), models=models) as served:
+    keeping = ("--jobs-state-folder", str(folder / "state"))
+    with serving(
+        folder, "--grpc-port", "0", *limits, *keeping, "--config", str(folder / "foretell.toml"), models=models
+    ) as served:
         yield served
 
 

@@ -17,9 +17,9 @@ class Options:
     ``where`` is an expression that rows must pass, ``sample`` the share of rows that is drawn by ``seed``, ``limit`` how many
     rows, from the first, are looked at. ``format`` is that of the files of a folder of answers. ``restart`` forgets what an
     unfinished run has done. ``progress`` is called with what has been done so far, by one thread at a time; ``bar`` shows it
-    on a terminal. ``executor`` runs the shards, if not threads here. ``models`` are the paths of the models by name, for
+    on a terminal. ``only`` is the file of errors of another run over the same input, whose rows alone are answered.
+    ``executor`` runs the shards, if not threads here. ``models`` are the paths of the models by name, for
     other processes to open them; ``fingerprints`` are digests of them: a run is not taken up again with another model.
-    ``only`` is the file of errors of another run over the same input, whose rows alone are answered.
     """
 
     map: Mapping[str, str] = field(default_factory=dict)

@@ -15,9 +15,9 @@ from foretell.codes import CODES
 from foretell.errors import Broken, Conflict, Denied, ForetellError, Invalid, TooLarge
 from foretell.jobs.addresses import Hosts
 from foretell.jobs.envelope import unpack
-from foretell.jobs.job import ENDED, Job, State
+from foretell.jobs.job import ENDED, Job, State, new_id
 from foretell.jobs.orders import FilesOrder, Orders
-from foretell.jobs.service import JobService, new_id, unknown
+from foretell.jobs.service import JobService, unknown
 from foretell.modes.http.compress import accepted, pack
 from foretell.modes.http.heads import Heads
 from foretell.modes.http.later import WEBHOOK, Stored, idempotency_key, unpack_answer, wait_s

@@ -370,6 +370,8 @@ def test_a_job_over_files_answers_its_rows_and_reports(served: Served, folder: P
     assert (report.status, report.json()["rows"], report.json()["failed"], report.json()["code"]) == (200, 2, 0, 0)
     answers = [orjson.loads(line) for line in Path(reply.json()["order"]["output"]).read_bytes().splitlines()]
     assert [row["sum"] for row in answers] == [3, 7]
+    said = [line["text"] for line in get(served, f"/jobs/{reply.json()['id']}/logs", ADMIN).json()["lines"]]
+    assert "2 rows are answered, 0 failed" in said[-1]
 
 
 def test_a_job_over_files_that_fails_says_why(served: Served, folder: Path) -> None:
