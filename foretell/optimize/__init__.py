@@ -1,0 +1,1 @@
+"""Models made smaller and faster without being made worse; each verb is an island."""
