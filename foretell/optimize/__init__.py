@@ -1,1 +1,1 @@
-"""Models made smaller and faster without being made worse; each verb is an island."""
+"""Ways to make a model smaller or faster: a file or a folder each, none of which knows another."""
