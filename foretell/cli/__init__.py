@@ -9,10 +9,11 @@ from foretell.cli.demo import demo
 from foretell.cli.group import Verbs
 from foretell.cli.inspect import inspect
 from foretell.cli.predict import predict
+from foretell.cli.prune import prune
 from foretell.cli.serve import serve
 from foretell.sockets import open_standard_streams
 
-VERBS = (serve, predict, inspect, ask, bench, convert, demo)
+VERBS = (serve, predict, inspect, ask, bench, convert, prune, demo)
 """In the order of the help."""
 
 
@@ -33,6 +34,7 @@ def cli() -> None:
       foretell ask http://127.0.0.1:8000 model rows.json
       foretell bench model.onnx
       foretell convert model.json -o model.onnx
+      foretell prune model.onnx -o small.onnx --data rows.csv
       foretell demo
     """
 

@@ -131,6 +131,13 @@ class Case:
             remarks=(*self.remarks, *made.remarks),
         )
 
+    def inside(self, share: float = 0.7, seed: int = 0) -> "Case":
+        """The same question on the fit rows alone: a search that looks at those never sees the test rows."""
+        fit, test = split(self.fit, share, seed)
+        answers = self.answers(self.original, test.rows)
+        before = self.reading.read(answers, self.pipeline.finish(answers))
+        return replace(self, fit=fit, test=test, before=before, truth=_truth(self.metric, self.reading, test.labels, before))
+
     def close(self) -> None:
         self.pipeline.close()
 

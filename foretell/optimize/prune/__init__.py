@@ -1,1 +1,63 @@
-"""x"""
+"""``foretell prune``: whole channels, or single weights, that a model can do without are taken away until the budget is used."""
+
+from pathlib import Path
+
+from foretell.convert import Wanted as Alike
+from foretell.convert import convert
+from foretell.errors import Setup
+from foretell.evidence.case import Case, Evidence, Made, open_case
+from foretell.evidence.progress import SILENT, Progress
+from foretell.evidence.publish import check_target, publish, staged
+from foretell.evidence.verdict import Wanted
+from foretell.optimize.prune.pruning import DEFAULTS, Pruning
+from foretell.plugins import needs_extra
+FIT_SHARE = 0.7
+"""Of the rows: for choosing and fitting. The rest judges."""
+
+
+def prune(
+    model: str | Path, target: Path, data: Path, wanted: Wanted, pruning: Pruning = DEFAULTS, progress: Progress = SILENT
+) -> Evidence:
+    """Writes a smaller model to ``target`` and the report beside it, if it is good enough.
+
+    Raises Setup before the long work: as ``open_case`` and ``check_target``, ``unsupported_graph`` with what stops every layer,
+    ``wrong_setting``, ``missing_extra``; and ``not_better`` after it.
+    """
+    _check(pruning, wanted)
+    with needs_extra("pruning", "optimize"):
+        from foretell.optimize.prune.channels import search_channels
+        from foretell.optimize.prune.sparse import search_weights
+    case = open_case(model, data, wanted, progress, FIT_SHARE)
+    try:
+        check_target(case.source, target)
+        with staged(target) as place:
+            search = search_weights if pruning.how == "weights" else search_channels
+            tried = search(case.inside(seed=pruning.seed), _as_onnx(case, place), place / target.name, pruning, progress)
+            evidence = case.conclude(Made(tried.path, "prune", tried.how, tried.trouble), progress)
+            for file in tried.path.parent.iterdir():  # the model, and the data of a large one
+                file.rename(place / file.name)
+            publish(place / target.name, target, evidence)
+    finally:
+        case.close()
+    return evidence
+
+
+def _check(pruning: Pruning, wanted: Wanted) -> None:
+    if pruning.how == "weights" and wanted.aim != "size":
+        text = f"single weights at zero make a file smaller, and no runtime here faster: they are of no use for {wanted.aim}"
+        raise Setup("wrong_setting", f"{text}. Ask for --for size, or take away whole channels: --what channels")
+    if not 0 < pruning.sparsity < 1 or pruning.steps < 1 or pruning.epochs < 0:
+        raise Setup("wrong_setting", "the sparsity is above 0 and below 1, steps are at least 1, epochs at least 0")
+    if pruning.epochs:
+        with needs_extra("training after pruning (--epochs)", "torch"):
+            import torch  # noqa: F401
+
+
+def _as_onnx(case: Case, place: Path) -> Path:
+    """The original as ONNX: itself, or a conversion that answers alike."""
+    if case.source.suffix.lower() == ".onnx":
+        return case.source
+    path = place / "original.onnx"
+    convert(case.source, path, Alike())
+    return path
+

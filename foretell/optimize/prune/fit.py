@@ -78,7 +78,7 @@ def order(group: Group, readers: Sequence[Reader], graph: Graph, taken: Mapping[
 
 
 def _start(group: Group, reader: Reader, graph: Graph, taken: Array) -> _State:
-    squares, weights = _squares(taken, bool(reader.bias)), reader.matrix(graph.weights[reader.weight])
+    squares, weights = squares_of(taken, bool(reader.bias)), reader.matrix(graph.weights[reader.weight])
     if reader.bias:
         weights = np.vstack([weights, np.zeros((1, weights.shape[1]))])
     labels = reader.labels(group)
@@ -87,7 +87,7 @@ def _start(group: Group, reader: Reader, graph: Graph, taken: Array) -> _State:
     return _State(np.linalg.inv(squares), weights.copy(), features, energy)
 
 
-def _squares(taken: Array, constant: bool) -> Floats:
+def squares_of(taken: Array, constant: bool) -> Floats:
     """The mean products of the features, with a ridge; ``constant`` adds one that is always 1, whose weight is the bias."""
     features = taken.astype(np.float64)
     if constant:
@@ -104,17 +104,17 @@ def refit(reader: Reader, graph: Graph, taken: Array, wanted: Array) -> dict[str
     weight, bias = graph.weights[reader.weight], graph.weights.get(reader.bias)
     old = reader.matrix(weight)
     features = taken.astype(np.float64)
-    added = _bias_inside(reader, bias)
+    added = bias_inside(reader, bias)
     missing = wanted.astype(np.float64) - added - features @ old
     if bias is not None:
         features = np.hstack([features, np.ones((len(features), 1))])
-    change = np.linalg.solve(_squares(taken, bias is not None), features.T @ missing / len(features))
+    change = np.linalg.solve(squares_of(taken, bias is not None), features.T @ missing / len(features))
     changed = {reader.weight: reader.weight_of(old + change[: len(old)], weight)}
     if bias is not None:
         changed[reader.bias] = (bias + change[-1]).reshape(bias.shape).astype(bias.dtype)
     return changed
 
 
-def _bias_inside(reader: Reader, bias: Array | None) -> NDArray[np.float64] | float:
+def bias_inside(reader: Reader, bias: Array | None) -> NDArray[np.float64] | float:
     """What of the bias is in what the layer gives: nothing of one that an Add behind it adds."""
     return 0.0 if bias is None or reader.operator == "MatMul" else bias.astype(np.float64).reshape(-1)

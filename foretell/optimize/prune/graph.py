@@ -68,10 +68,14 @@ class Graph:
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(outputs) if name not in there)
         return model
 
-    def save(self, path: Path) -> None:
-        """Writes the model; weights of 2 GB and more go to a file beside it."""
+    def save(self, path: Path, *, sparse: bool = False) -> None:
+        """Writes the model; with ``sparse``, weights that are mostly 0 by their other values alone.
+
+        Weights of 2 GB and more go to a file beside it.
+        """
         large = sum(array.nbytes for array in self.weights.values()) > LARGEST_FILE_BYTES
-        onnx.save(self.to_proto(), str(path), save_as_external_data=large, location=f"{path.name}.data")
+        model = _sparsely(self.to_proto()) if sparse else self.to_proto()
+        onnx.save(model, str(path), save_as_external_data=large, location=f"{path.name}.data")
 
     def session(self, outputs: Sequence[str] = ()) -> Any:
         """A session of onnxruntime that gives the outputs and the values inside named by ``outputs``."""
@@ -108,7 +112,7 @@ def graph_of(model: Any) -> Graph:
     for sparse in model.graph.sparse_initializer:
         weights[sparse.values.name] = _dense(sparse)
     _fold(model, weights)
-    shapes = _infer(model, weights)
+    shapes = _probe(model, weights, _infer(model, weights))
     _settle_reshapes(model, weights, shapes)
     _drop_dead(model)
     _give_own_constants(model, weights)
@@ -146,6 +150,23 @@ def _dense(sparse: Any) -> Array:
     else:
         array[tuple(places.T)] = values
     return array
+
+
+def _sparsely(model: Any) -> Any:
+    """Initializers that take less room as places and values become sparse ones."""
+    kept = []
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        places = np.flatnonzero(array)
+        if array.dtype.kind == "f" and len(places) * (8 + array.itemsize) < array.nbytes:
+            values = numpy_helper.from_array(array.reshape(-1)[places], tensor.name)
+            indices = numpy_helper.from_array(places.astype(np.int64), f"{tensor.name}/places")
+            model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, list(array.shape)))
+        else:
+            kept.append(tensor)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model
 
 
 def _fold(model: Any, weights: dict[str, Array]) -> None:
@@ -190,6 +211,29 @@ def _infer(model: Any, weights: Arrays) -> dict[str, Shape]:
     inferred = onnx.shape_inference.infer_shapes(whole, data_prop=True).graph
     found = {value.name: _shape(value) for value in [*inferred.input, *inferred.output, *inferred.value_info]}
     return {name: shape for name, shape in found.items() if shape is not None}
+
+
+def _probe(model: Any, weights: Arrays, inferred: dict[str, Shape]) -> dict[str, Shape]:
+    """Lengths that inference cannot tell, from a run with 2 rows and one with 3, where only the number of rows is open."""
+    names = [name for node in model.graph.node for name in node.output if name]
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    shapes = [inferred.get(value.name) for value in inputs]
+    whole = all(shape is not None and shape[:1] == (None,) and None not in shape[1:] for shape in shapes)
+    if not whole or all(None not in inferred.get(name, (None, None))[1:] for name in names):
+        return inferred
+    graph, found = Graph(model, weights, inferred), []
+    for rows in (2, 3):
+        feeds = {
+            value.name: np.zeros((rows, *(shape or ())[1:]), helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+            for value, shape in zip(inputs, shapes, strict=True)
+        }
+        found.append([np.shape(array) for array in graph.session(names).run(names, feeds)])
+    alike = {
+        name: tuple(one if one == two else None for one, two in zip(first, second, strict=True))
+        for name, first, second in zip(names, *found, strict=True)
+        if len(first) == len(second)
+    }
+    return {**inferred, **alike}
 
 
 def _shape(value: Any) -> Shape | None:

@@ -115,9 +115,10 @@ def groups_of(ties: Ties, weights: Iterable[str]) -> tuple[list[Group], dict[Pla
 
 
 def _group(ties: Ties, labels: Indices, places: Sequence[Place], members: Sequence[int], weights: set[str]) -> Group | None:
-    named = next((place[0] for place in places if place[0] in weights), None)
-    if named is None or len(members) < 2:
+    names = [place[0] for place in places if place[0] in weights]
+    if not names or len(members) < 2:
         return None
+    named = next((name for name in names if "." in name and not name.startswith("/")), names[0])  # not one that an exporter made up
     numbers, ours = np.full(int(labels.max()) + 1, -1), set(members)
     order = [label for label in dict.fromkeys(labels[ties.elements(places[0])].tolist()) if label in ours]
     numbers[order] = np.arange(len(order))
