@@ -6,6 +6,7 @@ from foretell.cli.ask import ask
 from foretell.cli.bench import bench
 from foretell.cli.convert import convert
 from foretell.cli.demo import demo
+from foretell.cli.distill import distill
 from foretell.cli.group import Verbs
 from foretell.cli.inspect import inspect
 from foretell.cli.predict import predict
@@ -13,7 +14,7 @@ from foretell.cli.prune import prune
 from foretell.cli.serve import serve
 from foretell.sockets import open_standard_streams
 
-VERBS = (serve, predict, inspect, ask, bench, convert, prune, demo)
+VERBS = (serve, predict, inspect, ask, bench, convert, prune, distill, demo)
 """In the order of the help."""
 
 

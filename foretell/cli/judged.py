@@ -29,6 +29,8 @@ JUDGING = (
     click.option("--seed", metavar="N", type=int, default=0, help="The same seed gives the same model.  [default: 0]"),
     click.option("--force", is_flag=True, help="Write a model that is not good enough all the same, marked as such."),
 )
+JUDGED = ("aim", "budget", "metric", "label", "pairs", "force")
+"""The names of those that ``wanted_of`` reads."""
 
 
 def judged(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,10 +6,10 @@ from typing import Any
 import click
 
 from foretell.cli.flags import Sectioned, flags_of
-from foretell.cli.judged import judged, tell, wanted_of
+from foretell.cli.judged import JUDGED, judged, tell, wanted_of
 from foretell.cli.reading import read_settings
 
-JUDGED = ("aim", "budget", "metric", "label", "pairs", "force")
+OWN = ("how", "sparsity", "steps", "epochs", "seed")
 
 
 @click.command(cls=Sectioned, params=flags_of("prune"), short_help="Take away what a model can do without.")
@@ -38,12 +38,12 @@ def prune(model: str, target: Path, data: Path, **options: Any) -> None:
       foretell prune model.onnx -o sparse.onnx --data rows.csv --for size --what weights --sparsity 0.95
     """
     wanted = wanted_of({name: options.pop(name) for name in JUDGED})
-    pruning = {name: options.pop(name) for name in ("how", "sparsity", "steps", "epochs", "seed")}
+    own = {name: options.pop(name) for name in OWN}
     read_settings(None, options)
     from foretell.evidence.progress import choose_progress
     from foretell.optimize.prune import prune as write
     from foretell.optimize.prune.pruning import Pruning
 
     with choose_progress(True) as progress:
-        evidence = write(model, target, data, wanted, Pruning(**pruning), progress)
+        evidence = write(model, target, data, wanted, Pruning(**own), progress)
     tell(target, evidence)
