@@ -10,7 +10,7 @@ from foretell.evidence.verdict import Layer
 from foretell.optimize.prune.cut import find_groups
 from foretell.optimize.prune.graph import Graph, read_graph
 from foretell.optimize.prune.plan import Thinner, losses_of, make_thinner
-from foretell.optimize.prune.pruning import Pruning, Tried, keeps_budget, rows_to_fit
+from foretell.optimize.prune.pruning import Pruning, Tried, check_trainable, keeps_budget, rows_to_fit, told, trained
 from foretell.optimize.prune.readers import find_readers, readers_of
 from foretell.optimize.prune.ties import Group, Place
 
@@ -21,6 +21,7 @@ def search_channels(case: Case, source: Path, target: Path, pruning: Pruning, pr
     """The thinnest candidate that keeps the budget, or the last that was tried. Raises Setup ``unsupported_graph``."""
     graph = read_graph(source)
     groups = _usable(graph)
+    check_trainable(case, graph, pruning)
     fast = case.wanted.aim != "size"
     thinner = make_thinner(graph, groups, rows_to_fit(case), pruning.seed, fast, progress.say)
     low, high, best = 0.0, 1.0, None
@@ -58,7 +59,7 @@ def _stops(graph: Graph, fast: Mapping[Place, str]) -> str:
 
 
 def _try(case: Case, thinner: Thinner, counts: Sequence[int], path: Path, pruning: Pruning) -> Tried:
-    graph = thinner.thin(counts)
+    graph = trained(case, thinner.thin(counts), pruning)
     fits = keeps_budget(case, graph, path)
     kept = [f"{plan.group.name} {plan.group.units} -> {count}" for plan, count in zip(thinner.plans, counts, strict=True)]
     losses = losses_of(thinner, counts)
@@ -66,4 +67,4 @@ def _try(case: Case, thinner: Thinner, counts: Sequence[int], path: Path, prunin
         Layer(plan.group.name, f"{plan.group.units} channels", float(loss))
         for plan, loss in zip(thinner.plans, losses, strict=True)
     ]
-    return Tried(path, fits, {"channels": ", ".join(kept), "seed": str(pruning.seed)}, tuple(trouble))
+    return Tried(path, fits, told(pruning, {"channels": ", ".join(kept)}), tuple(trouble))

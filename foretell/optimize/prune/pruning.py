@@ -9,7 +9,7 @@ from foretell.evidence.case import Case, loaded
 from foretell.evidence.metrics import Scores
 from foretell.evidence.verdict import Layer
 from foretell.optimize.prune.graph import Graph
-from foretell.tensors import Arrays
+from foretell.tensors import Array, Arrays
 
 How = Literal["channels", "weights"]
 MOST_ROWS = 2048
@@ -43,8 +43,30 @@ class Tried:
     trouble: tuple[Layer, ...] = ()
 
 
+def told(pruning: Pruning, what: Mapping[str, str]) -> dict[str, str]:
+    """How a candidate came about, for the report."""
+    return {**what, "epochs of training": str(pruning.epochs), "seed": str(pruning.seed)}
+
+
 def rows_to_fit(case: Case) -> Arrays:
     return {name: array[:MOST_ROWS] for name, array in case.fit.rows.items()}
+
+
+def trained(case: Case, graph: Graph, pruning: Pruning, masks: Mapping[str, Array] | None = None) -> Graph:
+    """The graph after the epochs that were asked for."""
+    if not pruning.epochs:
+        return graph
+    from foretell.optimize.prune.training import train
+
+    return train(graph, case, pruning.epochs, pruning.seed, masks)
+
+
+def check_trainable(case: Case, graph: Graph, pruning: Pruning) -> None:
+    """Raises Setup ``unsupported_graph`` before the work if a graph cannot be trained, and is to be."""
+    if pruning.epochs:
+        from foretell.optimize.prune.training import check_trainable as check
+
+        check(graph, case)
 
 
 def keeps_budget(case: Case, graph: Graph, path: Path, *, sparse: bool = False) -> bool:

@@ -8,7 +8,7 @@ from foretell.evidence.progress import Progress
 from foretell.evidence.verdict import Layer
 from foretell.optimize.prune.graph import read_graph
 from foretell.optimize.prune.magnitude import choose_masks, mask, schedule, sparse_weights
-from foretell.optimize.prune.pruning import Pruning, Tried, keeps_budget, rows_to_fit
+from foretell.optimize.prune.pruning import Pruning, Tried, check_trainable, keeps_budget, rows_to_fit, told, trained
 from foretell.optimize.prune.readers import find_readers, sample
 
 
@@ -18,6 +18,7 @@ def search_weights(case: Case, source: Path, target: Path, pruning: Pruning, pro
     if not sparse_weights(graph):
         kinds = ", ".join(sorted({node.op_type for node in graph.nodes}))
         raise Setup("unsupported_graph", f"the model has no matrix or kernel whose weights could be zero; its operators: {kinds}")
+    check_trainable(case, graph, pruning)
     rows = rows_to_fit(case)
     progress.say("looking at what the layers give")
     wanted = sample(graph, find_readers(graph), rows, pruning.seed, answers=True)
@@ -25,12 +26,12 @@ def search_weights(case: Case, source: Path, target: Path, pruning: Pruning, pro
     for step, sparsity in enumerate(schedule(pruning.sparsity, pruning.steps)):
         progress.say(f"{sparsity:.0%} of the weights at zero", step / pruning.steps)
         masks = choose_masks(graph, sparsity)
-        made = mask(graph, masks, rows, wanted, pruning.seed)
+        made = trained(case, mask(graph, masks, rows, wanted, pruning.seed), pruning, masks)
         path = target.parent / str(step) / target.name
         fits = keeps_budget(case, made, path, sparse=True)
         if best is None or fits:
             gone = [Layer(name, "weights", float(1 - stays.mean())) for name, stays in masks.items()]
-            best = Tried(path, fits, {"sparsity": f"{sparsity:.3f}", "seed": str(pruning.seed)}, tuple(gone))
+            best = Tried(path, fits, told(pruning, {"sparsity": f"{sparsity:.3f}"}), tuple(gone))
         if not fits:
             break
     assert best is not None
