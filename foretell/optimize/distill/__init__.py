@@ -59,7 +59,7 @@ def choose_student(case: Case, form: Form, distilling: Distilling) -> Student:
     if ".py:" in distilling.student:
         with needs_extra("a student of torch", "torch,optimize"):
             from foretell.optimize.distill.module import module_student
-        return module_student(case, distilling)
+        return module_student(case, form, distilling)
     make = STUDENTS.get(distilling.student)
     if make is None:
         known = {**STUDENTS, "app.py:Student": None}

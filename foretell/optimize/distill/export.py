@@ -45,6 +45,18 @@ def forest_model(student: Forest, form: Form) -> Any:
     return _model(form, [node], {})
 
 
+def with_answers(model: Any, form: Form) -> Any:
+    """A model that gives "raw", with the teacher's outputs in its place. Names inside get a mark, so that none is there twice."""
+    model = onnx.compose.add_prefix(model, "student/", rename_inputs=False, rename_outputs=False)
+    weights: dict[str, Array] = {}
+    model.graph.node.extend(_tail(form, weights))
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    del model.graph.output[:]
+    model.graph.output.extend(_value(spec) for spec in form.signature.outputs)
+    onnx.checker.check_model(model)
+    return model
+
+
 def _tree(tree: Any, number: int, rate: float) -> dict[str, list[Any]]:
     """One tree's nodes and leaves. A threshold is rounded down to FP32, which no FP32 feature can tell from the FP64 one."""
     count, leaf = tree.node_count, tree.children_left < 0
@@ -112,19 +124,19 @@ def _tail(form: Form, weights: dict[str, Array]) -> list[Any]:
     nodes: list[Any] = []
     if form.scored is not None:
         kind = {"probabilities": "Softmax" if form.width > 1 else "Sigmoid"}.get(form.meaning, "Identity")
-        nodes.append(helper.make_node(kind, ["raw"], ["scores"], **({"axis": 1} if kind == "Softmax" else {})))
-        nodes += _shaped("scores", form.scored, weights)
+        nodes.append(helper.make_node(kind, ["raw"], ["answer/scores"], **({"axis": 1} if kind == "Softmax" else {})))
+        nodes += _shaped("answer/scores", form.scored, weights)
     if form.decided is not None:
         if form.width > 1:
-            nodes.append(helper.make_node("ArgMax", ["raw"], ["number"], axis=1, keepdims=0))
+            nodes.append(helper.make_node("ArgMax", ["raw"], ["answer/number"], axis=1, keepdims=0))
         else:
-            weights |= {"zero": np.zeros(1, np.float32), "flat": np.array([-1], np.int64)}
-            nodes.append(helper.make_node("Greater", ["raw", "zero"], ["second"]))
-            nodes.append(helper.make_node("Cast", ["second"], ["second/number"], to=TensorProto.INT64))
-            nodes.append(helper.make_node("Reshape", ["second/number", "flat"], ["number"]))
-        weights["classes"] = _classes(form)
-        nodes.append(helper.make_node("Gather", ["classes", "number"], ["class"]))
-        nodes += _shaped("class", form.decided, weights, cast=False)
+            weights |= {"answer/zero": np.zeros(1, np.float32), "answer/flat": np.array([-1], np.int64)}
+            nodes.append(helper.make_node("Greater", ["raw", "answer/zero"], ["answer/second"]))
+            nodes.append(helper.make_node("Cast", ["answer/second"], ["answer/second/number"], to=TensorProto.INT64))
+            nodes.append(helper.make_node("Reshape", ["answer/second/number", "answer/flat"], ["answer/number"]))
+        weights["answer/classes"] = _classes(form)
+        nodes.append(helper.make_node("Gather", ["answer/classes", "answer/number"], ["answer/class"]))
+        nodes += _shaped("answer/class", form.decided, weights, cast=False)
     return nodes
 
 
