@@ -11,10 +11,11 @@ from foretell.cli.group import Verbs
 from foretell.cli.inspect import inspect
 from foretell.cli.predict import predict
 from foretell.cli.prune import prune
+from foretell.cli.quantize import quantize
 from foretell.cli.serve import serve
 from foretell.sockets import open_standard_streams
 
-VERBS = (serve, predict, inspect, ask, bench, convert, prune, distill, demo)
+VERBS = (serve, predict, inspect, ask, bench, convert, quantize, prune, distill, demo)
 """In the order of the help."""
 
 
@@ -35,7 +36,9 @@ def cli() -> None:
       foretell ask http://127.0.0.1:8000 model rows.json
       foretell bench model.onnx
       foretell convert model.json -o model.onnx
+      foretell quantize model.onnx -o small.onnx --data rows.csv
       foretell prune model.onnx -o small.onnx --data rows.csv
+      foretell distill model.onnx -o small.onnx --data rows.csv
       foretell demo
     """
 

@@ -6,10 +6,7 @@ from typing import Any
 import click
 
 from foretell.cli.flags import Sectioned, flags_of
-from foretell.cli.judged import JUDGED, judged, tell, wanted_of
-from foretell.cli.reading import read_settings
-
-OWN = ("student", "size", "temperature", "labels", "epochs", "between", "hint", "seed")
+from foretell.cli.judging import judged, read_wanted
 
 
 @click.command(cls=Sectioned, params=flags_of("distill"), short_help="Teach a small model what a large one answers.")
@@ -24,7 +21,8 @@ OWN = ("student", "size", "temperature", "labels", "epochs", "between", "hint", 
     "--between", metavar="N", type=click.IntRange(0), default=3, help="Rows made up between others, for each that there is.  [default: 3]"
 )
 @click.option("--hint", metavar="NAME", help="A value inside an ONNX teacher that the student's last layer is to match.")
-def distill(teacher: str, target: Path, data: Path, **options: Any) -> None:
+@click.option("--seed", metavar="N", type=int, default=0, help="The same seed gives the same model.  [default: 0]")
+def distill(teacher: str, data: Path, target: Path, **options: Any) -> None:
     """Write a small model to OUT that answers as TEACHER does, and the evidence to OUT's .evidence folder.
 
     The teacher may be any model that foretell serves. Rows need no labels: the student learns the teacher's answers.
@@ -34,13 +32,18 @@ def distill(teacher: str, target: Path, data: Path, **options: Any) -> None:
       foretell distill forest.onnx -o small.onnx --data rows.csv --student trees --size 40KB
       foretell distill model.onnx -o small.onnx --data rows.npz --student app.py:Student
     """
-    wanted = wanted_of({name: options.pop(name) for name in JUDGED})
-    own = {name: options.pop(name) for name in OWN}
-    read_settings(None, options)
+    wanted = read_wanted(options)
+    from foretell.evidence.case import Evidence
     from foretell.evidence.progress import choose_progress
+    from foretell.evidence.show import show_evidence
     from foretell.optimize.distill import distill as write
     from foretell.optimize.distill.teaching import Distilling
 
-    with choose_progress(True) as progress:
-        evidence = write(teacher, target, data, wanted, Distilling(**own), progress)
-    tell(target, evidence)
+    found: list[Evidence] = []
+    try:
+        with choose_progress(True) as progress:
+            write(teacher, data, target, Distilling(**options), wanted, progress, found.append)
+    finally:
+        for evidence in found:
+            show_evidence(evidence)
+    click.echo(f"{target}, and why in {target.with_suffix('.evidence')}/report.md", err=True)

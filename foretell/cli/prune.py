@@ -6,10 +6,7 @@ from typing import Any
 import click
 
 from foretell.cli.flags import Sectioned, flags_of
-from foretell.cli.judged import JUDGED, judged, tell, wanted_of
-from foretell.cli.reading import read_settings
-
-OWN = ("how", "sparsity", "steps", "epochs", "seed")
+from foretell.cli.judging import judged, read_wanted
 
 
 @click.command(cls=Sectioned, params=flags_of("prune"), short_help="Take away what a model can do without.")
@@ -27,7 +24,8 @@ OWN = ("how", "sparsity", "steps", "epochs", "seed")
 @click.option(
     "--epochs", metavar="N", type=click.IntRange(0), default=0, help="Training after each cut, with torch.  [default: 0, least squares alone]"
 )
-def prune(model: str, target: Path, data: Path, **options: Any) -> None:
+@click.option("--seed", metavar="N", type=int, default=0, help="The same seed gives the same model.  [default: 0]")
+def prune(model: str, data: Path, target: Path, **options: Any) -> None:
     """Write a smaller MODEL to OUT, and the evidence that it is as good to OUT's .evidence folder.
 
     Neurons, filters and attention heads go where they tell least on the answers, until the budget is used; the layers behind them are
@@ -37,13 +35,18 @@ def prune(model: str, target: Path, data: Path, **options: Any) -> None:
       foretell prune model.onnx -o small.onnx --data rows.csv --for size
       foretell prune model.onnx -o sparse.onnx --data rows.csv --for size --what weights --sparsity 0.95
     """
-    wanted = wanted_of({name: options.pop(name) for name in JUDGED})
-    own = {name: options.pop(name) for name in OWN}
-    read_settings(None, options)
+    wanted = read_wanted(options)
+    from foretell.evidence.case import Evidence
     from foretell.evidence.progress import choose_progress
+    from foretell.evidence.show import show_evidence
     from foretell.optimize.prune import prune as write
     from foretell.optimize.prune.pruning import Pruning
 
-    with choose_progress(True) as progress:
-        evidence = write(model, target, data, wanted, Pruning(**own), progress)
-    tell(target, evidence)
+    found: list[Evidence] = []
+    try:
+        with choose_progress(True) as progress:
+            write(model, data, target, Pruning(**options), wanted, progress, found.append)
+    finally:
+        for evidence in found:
+            show_evidence(evidence)
+    click.echo(f"{target}, and why in {target.with_suffix('.evidence')}/report.md", err=True)

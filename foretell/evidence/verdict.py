@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from foretell.errors import Setup
+from foretell.evidence.blame import Cost
 from foretell.evidence.measure import Gain
 from foretell.evidence.metrics import Scores
 
@@ -32,7 +33,8 @@ class Budget:
 class Wanted:
     """What is asked of a candidate. ``metric`` None: what fits the model; ``label`` and ``map`` as for ``data.read_data``.
 
-    ``force``: a candidate that is not good enough is written all the same, marked as such.
+    ``force``: a candidate that is not good enough is written all the same, marked as such. ``timing_s``: seconds for each model
+    at each batch size.
     """
 
     aim: Aim = "latency"
@@ -41,6 +43,7 @@ class Wanted:
     label: str | None = None
     map: Mapping[str, str] = field(default_factory=dict)
     force: bool = False
+    timing_s: float = 0.75
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``reasons`` why it is not good, none if it is. ``doubts``: what figures leave open. ``trouble``: layers, worst first."""
+    """``reasons`` why it is not good, none if it is. ``doubts``: what figures leave open. ``trouble``: layers, worst first.
+
+    ``costs``: where its time or its bytes go, if it is not better than the original.
+    """
 
     reasons: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     trouble: tuple[Layer, ...] = ()
+    costs: tuple[Cost, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -67,7 +74,9 @@ class Verdict:
     def sentence(self) -> str:
         """The reasons, and the layers that were the trouble."""
         blamed = ", ".join(f"{layer.name} ({layer.kind})" for layer in self.trouble[:MOST_TROUBLE])
-        return "; ".join(self.reasons) + (f". The layers that were most trouble: {blamed}" if blamed else "")
+        spent = ", ".join(f"{cost.share:.0%} on {cost.name} ({cost.kind})" for cost in self.costs[:MOST_TROUBLE])
+        told = "; ".join(self.reasons) + (f". The layers that were most trouble: {blamed}" if blamed else "")
+        return told + (f". It is spent: {spent}" if spent else "")
 
 
 def parse_budget(text: str) -> Budget:
@@ -83,7 +92,9 @@ def parse_budget(text: str) -> Budget:
     return Budget(loss / 100 if relative else loss, relative)
 
 
-def judge(scores: Scores, gains: Mapping[str, Gain], wanted: Wanted, trouble: Sequence[Layer] = ()) -> Verdict:
+def judge(
+    scores: Scores, gains: Mapping[str, Gain], wanted: Wanted, trouble: Sequence[Layer] = (), costs: Sequence[Cost] = ()
+) -> Verdict:
     """``gains`` of the candidate by aim. Its loss is judged by the value, and doubted where the interval goes beyond."""
     reasons, doubts = [], []
     gain, allowed = gains[wanted.aim], wanted.budget.allowed(scores.before)
@@ -96,4 +107,4 @@ def judge(scores: Scores, gains: Mapping[str, Gain], wanted: Wanted, trouble: Se
         reasons.append(f"{lost}, where {allowed:.4f} is allowed")
     elif scores.loss_interval[1] > allowed:
         doubts.append(f"on {scores.rows} rows the loss may be as large as {scores.loss_interval[1]:.4f} (95 %)")
-    return Verdict(tuple(reasons), tuple(doubts), tuple(sorted(trouble, key=lambda layer: -layer.noise)))
+    return Verdict(tuple(reasons), tuple(doubts), tuple(sorted(trouble, key=lambda layer: -layer.noise)), tuple(costs))

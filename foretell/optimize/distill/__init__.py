@@ -21,37 +21,47 @@ Student = Callable[[Lesson, Path, Callable[[float], None]], str]
 
 
 def distill(
-    teacher: str | Path, target: Path, data: Path, wanted: Wanted, distilling: Distilling = DEFAULTS, progress: Progress = SILENT
+    teacher: str | Path,
+    data: Path,
+    target: Path,
+    options: Distilling = DEFAULTS,
+    wanted: Wanted = Wanted(),  # noqa: B008 - frozen
+    progress: Progress = SILENT,
+    tell: Callable[[Evidence], None] = lambda evidence: None,
 ) -> Evidence:
-    """Writes a student of ``teacher`` to ``target`` and the report beside it, if it is good enough.
+    """A student of ``teacher`` as ONNX at ``target``, with its report beside it, if it is good enough; else nothing.
 
-    Raises Setup before the long work: as ``open_case`` and ``check_target``; ``larger_student``, ``wrong_setting``,
-    ``unsupported_graph`` for a teacher whose inputs or outputs no student has, ``missing_extra``; ``not_better`` after it.
+    ``tell`` is shown the evidence whatever the verdict. Raises Setup before the long work: as ``open_case`` and ``check_target``;
+    ``larger_student``, ``wrong_setting``, ``unsupported_graph`` for a teacher whose inputs or outputs no student has,
+    ``missing_extra``; and ``not_better`` after it.
     """
-    _check(distilling)
-    with needs_extra("distilling", "optimize"):
-        import sklearn  # noqa: F401
-
-        from foretell.optimize.distill.hint import check_hint, inner_value
+    _check(options)
+    check_target(Path(teacher), target)
     case = open_case(teacher, data, wanted, progress, FIT_SHARE)
     try:
-        check_target(case.source, target)
-        form = form_of(case)
-        if distilling.hint is not None:
-            check_hint(case.source, distilling.hint)
-        student = choose_student(case, form, distilling)
         with staged(target) as place:
-            progress.say("asking the teacher")
-            lesson = learn_from(case, form, distilling.between, distilling.seed)
-            if distilling.hint is not None:
-                lesson = with_hints(lesson, inner_value(case.source, distilling.hint, lesson.rows))
-            made = place / target.name
-            kind = student(lesson, made, lambda done: progress.say("teaching the student", done))
-            evidence = case.conclude(Made(made, "distill", _how(kind, lesson, distilling)), progress)
-            publish(made, target, evidence)
+            evidence = distill_case(case, place / target.name, options, progress)
+            tell(evidence)
+            publish(place / target.name, target, evidence)
     finally:
         case.close()
     return evidence
+
+
+def distill_case(case: Case, target: Path, options: Distilling, progress: Progress = SILENT) -> Evidence:
+    """Writes the student to ``target`` and judges it."""
+    with needs_extra("distilling", "optimize"):
+        from foretell.optimize.distill.hint import check_hint, inner_value
+    form = form_of(case)
+    if options.hint is not None:
+        check_hint(case.source, options.hint)
+    student = choose_student(case, form, options)
+    progress.say("asking the teacher")
+    lesson = learn_from(case, form, options.between, options.seed)
+    if options.hint is not None:
+        lesson = with_hints(lesson, inner_value(case.source, options.hint, lesson.rows))
+    kind = student(lesson, target, lambda done: progress.say("teaching the student", done))
+    return case.conclude(Made(target, "distill", _how(kind, lesson, options)), progress)
 
 
 def choose_student(case: Case, form: Form, distilling: Distilling) -> Student:
@@ -118,10 +128,10 @@ def too_small(form: Form, size_bytes: int) -> Setup:
     return Setup("wrong_setting", f"{text}: raise --size")
 
 
-def _check(distilling: Distilling) -> None:
-    if not (distilling.temperature > 0 and 0 <= distilling.labels <= 1 and distilling.epochs > 0 and distilling.between >= 0):
+def _check(options: Distilling) -> None:
+    if not (options.temperature > 0 and 0 <= options.labels <= 1 and options.epochs > 0 and options.between >= 0):
         text = "the temperature is above 0, the share of labels from 0 to 1, epochs at least 1, rows between at least 0"
-        raise Setup("wrong_setting", f"{text}: correct {distilling}")
+        raise Setup("wrong_setting", f"{text}: correct {options}")
 
 
 def _how(kind: str, lesson: Lesson, distilling: Distilling) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """``foretell prune``: whole channels, or single weights, that a model can do without are taken away until the budget is used."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from foretell.convert import Wanted as Alike
@@ -16,39 +17,52 @@ FIT_SHARE = 0.7
 
 
 def prune(
-    model: str | Path, target: Path, data: Path, wanted: Wanted, pruning: Pruning = DEFAULTS, progress: Progress = SILENT
+    model: str | Path,
+    data: Path,
+    target: Path,
+    options: Pruning = DEFAULTS,
+    wanted: Wanted = Wanted(),  # noqa: B008 - frozen
+    progress: Progress = SILENT,
+    tell: Callable[[Evidence], None] = lambda evidence: None,
 ) -> Evidence:
-    """Writes a smaller model to ``target`` and the report beside it, if it is good enough.
+    """A smaller form of ``model`` as ONNX at ``target``, with its report beside it, if it is good enough; else nothing.
 
-    Raises Setup before the long work: as ``open_case`` and ``check_target``, ``unsupported_graph`` with what stops every layer,
-    ``wrong_setting``, ``missing_extra``; and ``not_better`` after it.
+    ``tell`` is shown the evidence whatever the verdict. Raises Setup before the long work: as ``open_case`` and ``check_target``,
+    ``unsupported_graph`` with what stops every layer, ``wrong_setting``, ``missing_extra``; and ``not_better`` after it.
     """
-    _check(pruning, wanted)
-    with needs_extra("pruning", "optimize"):
-        from foretell.optimize.prune.channels import search_channels
-        from foretell.optimize.prune.sparse import search_weights
+    _check(options, wanted)
+    check_target(Path(model), target)
     case = open_case(model, data, wanted, progress, FIT_SHARE)
     try:
-        check_target(case.source, target)
         with staged(target) as place:
-            search = search_weights if pruning.how == "weights" else search_channels
-            tried = search(case.inside(seed=pruning.seed), _as_onnx(case, place), place / target.name, pruning, progress)
-            evidence = case.conclude(Made(tried.path, "prune", tried.how, tried.trouble), progress)
-            for file in tried.path.parent.iterdir():  # the model, and the data of a large one
-                file.rename(place / file.name)
+            evidence = prune_case(case, place / target.name, options, progress)
+            tell(evidence)
             publish(place / target.name, target, evidence)
     finally:
         case.close()
     return evidence
 
 
-def _check(pruning: Pruning, wanted: Wanted) -> None:
-    if pruning.how == "weights" and wanted.aim != "size":
+def prune_case(case: Case, target: Path, options: Pruning, progress: Progress = SILENT) -> Evidence:
+    """Writes the best candidate to ``target``, whose folder is for all that is made on the way, and judges it."""
+    with needs_extra("pruning", "optimize"):
+        from foretell.optimize.prune.channels import search_channels
+        from foretell.optimize.prune.sparse import search_weights
+    source = _as_onnx(case, target.parent)
+    search = search_weights if options.how == "weights" else search_channels
+    tried = search(case.inside(seed=options.seed), source, target, options, progress)
+    for file in tried.path.parent.iterdir():  # the model, and the data of a large one
+        file.rename(target.parent / file.name)
+    return case.conclude(Made(target, "prune", tried.how, tried.trouble), progress)
+
+
+def _check(options: Pruning, wanted: Wanted) -> None:
+    if options.how == "weights" and wanted.aim != "size":
         text = f"single weights at zero make a file smaller, and no runtime here faster: they are of no use for {wanted.aim}"
         raise Setup("wrong_setting", f"{text}. Ask for --for size, or take away whole channels: --what channels")
-    if not 0 < pruning.sparsity < 1 or pruning.steps < 1 or pruning.epochs < 0:
+    if not 0 < options.sparsity < 1 or options.steps < 1 or options.epochs < 0:
         raise Setup("wrong_setting", "the sparsity is above 0 and below 1, steps are at least 1, epochs at least 0")
-    if pruning.epochs:
+    if options.epochs:
         with needs_extra("training after pruning (--epochs)", "torch"):
             import torch  # noqa: F401
 

@@ -74,7 +74,8 @@ def keeps_budget(case: Case, graph: Graph, path: Path, *, sparse: bool = False) 
     path.parent.mkdir()
     graph.save(path, sparse=sparse)
     with loaded(path) as model:
-        return _cautious(case.score(model)) <= case.allowed_loss
+        scores = case.score(model)
+    return _cautious(scores) <= case.wanted.budget.allowed(scores.before)
 
 
 def _cautious(scores: Scores) -> float:
