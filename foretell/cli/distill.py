@@ -12,13 +12,21 @@ from foretell.cli.judging import judged, read_wanted
 @click.command(cls=Sectioned, params=flags_of("distill"), short_help="Teach a small model what a large one answers.")
 @click.argument("teacher", metavar="TEACHER")
 @judged
-@click.option("--student", metavar="KIND", default="mlp", help="mlp, trees, cnn, or app.py:Student, a torch module.  [default: mlp]")
+@click.option(
+    "--student", metavar="KIND", default="mlp", help="mlp, trees, cnn, or app.py:Student, a torch module.  [default: mlp]"
+)
 @click.option("--size", metavar="SIZE", default="25%", help="Largest file: 40KB, or 25% of the teacher's.  [default: 25%]")
 @click.option("--temperature", metavar="T", type=float, default=2.0, help="Of the teacher's soft answers.  [default: 2]")
-@click.option("--labels", metavar="X", type=float, default=0.1, help="Share of labels, if any, in what is learned.  [default: 0.1]")
+@click.option(
+    "--labels", metavar="X", type=float, default=0.1, help="Share of labels, if any, in what is learned.  [default: 0.1]"
+)
 @click.option("--epochs", metavar="N", type=click.IntRange(1), default=60, help="Rounds of training.  [default: 60]")
 @click.option(
-    "--between", metavar="N", type=click.IntRange(0), default=3, help="Rows made up between others, for each that there is.  [default: 3]"
+    "--between",
+    metavar="N",
+    type=click.IntRange(0),
+    default=3,
+    help="Rows made up between others, for each that there is.  [default: 3]",
 )
 @click.option("--hint", metavar="NAME", help="A value inside an ONNX teacher that the student's last layer is to match.")
 @click.option("--seed", metavar="N", type=int, default=0, help="The same seed gives the same model.  [default: 0]")

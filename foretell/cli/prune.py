@@ -22,14 +22,19 @@ from foretell.cli.judging import judged, read_wanted
 @click.option("--sparsity", metavar="X", type=float, default=0.9, help="Share of single weights to end at.  [default: 0.9]")
 @click.option("--steps", metavar="N", type=click.IntRange(1), default=8, help="How many sizes are tried.  [default: 8]")
 @click.option(
-    "--epochs", metavar="N", type=click.IntRange(0), default=0, help="Training after each cut, with torch.  [default: 0, least squares alone]"
+    "--epochs",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    help="Training after each cut, with torch.  [default: 0, least squares alone]",
 )
 @click.option("--seed", metavar="N", type=int, default=0, help="The same seed gives the same model.  [default: 0]")
 def prune(model: str, data: Path, target: Path, **options: Any) -> None:
     """Write a smaller MODEL to OUT, and the evidence that it is as good to OUT's .evidence folder.
 
-    Neurons, filters and attention heads go where they tell least on the answers, until the budget is used; the layers behind them are
-    fitted anew to the rows. Nothing is written unless the model is 1.1 times better in what --for names, within the budget.
+    Neurons, filters and attention heads go where they tell least on the answers, until the budget is used; the layers behind
+    them are fitted anew to the rows. Nothing is written unless the model is 1.1 times better in what --for names, within the
+    budget.
 
     \b
       foretell prune model.onnx -o small.onnx --data rows.csv --for size

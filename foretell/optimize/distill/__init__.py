@@ -31,9 +31,9 @@ def distill(
 ) -> Evidence:
     """A student of ``teacher`` as ONNX at ``target``, with its report beside it, if it is good enough; else nothing.
 
-    ``tell`` is shown the evidence whatever the verdict. Raises Setup before the long work: as ``open_case`` and ``check_target``;
-    ``larger_student``, ``wrong_setting``, ``unsupported_graph`` for a teacher whose inputs or outputs no student has,
-    ``missing_extra``; and ``not_better`` after it.
+    ``tell`` is shown the evidence whatever the verdict. Raises Setup before the long work: as ``open_case`` and
+    ``check_target``; ``larger_student``, ``wrong_setting``, ``unsupported_graph`` for a teacher whose inputs or outputs no
+    student has, ``missing_extra``; and ``not_better`` after it.
     """
     _check(options)
     check_target(Path(teacher), target)
@@ -136,7 +136,12 @@ def _check(options: Distilling) -> None:
 
 def _how(kind: str, lesson: Lesson, distilling: Distilling) -> dict[str, str]:
     rows = len(lesson.wanted)
-    found = {"student": kind, "temperature": f"{distilling.temperature:g}", "rows learned from": f"{rows:,}", "seed": str(distilling.seed)}
+    found = {
+        "student": kind,
+        "temperature": f"{distilling.temperature:g}",
+        "rows learned from": f"{rows:,}",
+        "seed": str(distilling.seed),
+    }
     if lesson.truth is not None:
         found["share of labels"] = f"{distilling.labels:g}"
     if distilling.hint is not None:

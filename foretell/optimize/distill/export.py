@@ -46,7 +46,8 @@ def forest_model(student: Forest, form: Form) -> Any:
 
 
 def with_answers(model: Any, form: Form) -> Any:
-    """A model that gives "raw", with the teacher's outputs in its place. Names inside get a mark, so that none is there twice."""
+    """A model that gives "raw", with the teacher's outputs in its place. Names inside get a mark, so that none is there
+    twice."""
     model = onnx.compose.add_prefix(model, "student/", rename_inputs=False, rename_outputs=False)
     weights: dict[str, Array] = {}
     model.graph.node.extend(_tail(form, weights))
@@ -113,7 +114,11 @@ def _head(form: Form) -> list[Any]:
             name = f"{name}/float"
         nodes.append(helper.make_node("Flatten", [name], [f"{name}/flat"], axis=1))
         parts.append(f"{name}/flat")
-    return [*nodes, helper.make_node("Concat", parts, ["features"], axis=1)] if len(parts) > 1 else [*nodes[:-1], _renamed(nodes[-1])]
+    return (
+        [*nodes, helper.make_node("Concat", parts, ["features"], axis=1)]
+        if len(parts) > 1
+        else [*nodes[:-1], _renamed(nodes[-1])]
+    )
 
 
 def _renamed(flatten: Any) -> Any:

@@ -37,5 +37,7 @@ def inner_value(teacher: Path, name: str, rows: Arrays) -> Array:
     ]
     found: Array = np.concatenate(parts)
     if found.dtype.kind != "f" or len(found) != count:
-        raise Setup("wrong_setting", f"--hint: {name!r} has {found.dtype} of shape {list(found.shape)}, floats of each row are needed")
+        raise Setup(
+            "wrong_setting", f"--hint: {name!r} has {found.dtype} of shape {list(found.shape)}, floats of each row are needed"
+        )
     return found

@@ -22,8 +22,9 @@ LEAST_PROBABILITY = 1e-7
 class Form:
     """What a student must give to stand in the teacher's place.
 
-    ``classes`` by number, empty for numbers. ``scored`` and ``decided`` are the outputs of the scores or numbers, and of the class
-    itself; ``meaning`` is that of the first. ``width`` is how many numbers a student learns: of two classes it may be one.
+    ``classes`` by number, empty for numbers. ``scored`` and ``decided`` are the outputs of the scores or numbers, and of the
+    class itself; ``meaning`` is that of the first. ``width`` is how many numbers a student learns: of two classes it may be
+    one.
     """
 
     signature: Signature
@@ -41,8 +42,8 @@ class Form:
 
 @dataclass(frozen=True)
 class Lesson:
-    """``rows`` as the model takes them, ``wanted`` [rows, width]: logits or values of the teacher. ``truth``: class numbers or values
-    of the first rows, of those that have labels; ``hints`` [rows, n]: what a layer inside the teacher gave."""
+    """``rows`` as the model takes them, ``wanted`` [rows, width]: logits or values of the teacher. ``truth``: class numbers
+    or values of the first rows, of those that have labels; ``hints`` [rows, n]: what a layer inside the teacher gave."""
 
     form: Form
     rows: Arrays
@@ -64,7 +65,10 @@ def form_of(case: Case) -> Form:
     signature, reading = case.signature, case.reading
     for spec in signature.inputs:
         if spec.dtype is Datatype.BYTES or None in spec.shape:
-            raise Setup("unsupported_graph", f"a student takes numbers of a known shape, and input {spec} is none: distill the part behind it")
+            raise Setup(
+                "unsupported_graph",
+                f"a student takes numbers of a known shape, and input {spec} is none: distill the part behind it",
+            )
     outputs = {spec.name: spec for spec in signature.outputs}
     known = {reading.scored, reading.decided}
     if others := sorted(set(outputs) - known):
@@ -85,7 +89,9 @@ def learn_from(case: Case, form: Form, made_up: int, seed: int) -> Lesson:
     wanted = raw_of(case.answers(case.original, rows), form)
     if not np.isfinite(wanted).all():
         raise Setup("unusable_rows", "the teacher answers some rows with NaN or infinity: leave those out")
-    truth = case.reading.encode(case.fit.labels) if case.fit.labels is not None and form.classes and not case.metric.own else None
+    truth = (
+        case.reading.encode(case.fit.labels) if case.fit.labels is not None and form.classes and not case.metric.own else None
+    )
     return Lesson(form, rows, wanted, truth)
 
 

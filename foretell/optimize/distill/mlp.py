@@ -4,6 +4,7 @@ Of classes it learns the teacher's soft answers at a temperature (Hinton et al.,
 2015), and the labels for a small part; of numbers their standardized values.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ LAYERS = 3
 
 @dataclass(frozen=True)
 class Teaching:
-    """How it is taught: ``temperature`` of the soft answers; the share that ``labels`` have in what is learned; rounds of rows."""
+    """How it is taught: ``temperature`` of the soft answers; the share that ``labels`` have in what is learned; rounds of
+    rows."""
 
     temperature: float = 2.0
     labels: float = 0.1
@@ -79,7 +81,7 @@ def _inverse(spread: Floats) -> Floats:
 
 def _begin(dice: np.random.Generator, sizes: list[int]) -> list[Matrix]:
     weights: list[Matrix] = []
-    for ours, theirs in zip(sizes, sizes[1:], strict=False):
+    for ours, theirs in itertools.pairwise(sizes):
         weights += [dice.normal(0, np.sqrt(2 / ours), (ours, theirs)).astype(np.float32), np.zeros(theirs, np.float32)]
     return weights
 
@@ -98,7 +100,9 @@ def _forward(weights: list[Matrix], given: Matrix) -> list[Matrix]:
     return values
 
 
-def _slope(given: Matrix, aims: Matrix, hints: Matrix | None, rows: NDArray[np.int64], lesson: Lesson, teaching: Teaching) -> Matrix:
+def _slope(
+    given: Matrix, aims: Matrix, hints: Matrix | None, rows: NDArray[np.int64], lesson: Lesson, teaching: Teaching
+) -> Matrix:
     """The loss's gradient by the last layer's outputs: logits or values first, then what is to match the hints."""
     width = aims.shape[1]
     slope = np.empty_like(given)
@@ -147,13 +151,15 @@ def _backward(weights: list[Matrix], values: list[Matrix], slope: Matrix) -> lis
 
 
 def _adam(weights: list[Matrix], slopes: list[Matrix], state: list[tuple[Matrix, Matrix]], step: int, rate: float) -> None:
-    for weight, slope, (mean, square) in zip(weights, slopes, state, strict=True):
-        mean += 0.1 * (slope - mean)
-        square += 0.001 * (slope * slope - square)
-        weight -= rate * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+    for place, (slope, (mean, square)) in enumerate(zip(slopes, state, strict=True)):
+        np.add(mean, 0.1 * (slope - mean), out=mean)
+        np.add(square, 0.001 * (slope * slope - square), out=square)
+        weights[place] -= rate * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
 
 
-def _finished(weights: list[Matrix], width: int, inputs: tuple[Floats, Floats], outputs: tuple[Floats | float, Floats | float]) -> Dense:
+def _finished(
+    weights: list[Matrix], width: int, inputs: tuple[Floats, Floats], outputs: tuple[Floats | float, Floats | float]
+) -> Dense:
     """Without the part that matched hints, and with both scales inside the first and the last layer."""
     layers = [(weights[at].astype(np.float64), weights[at + 1].astype(np.float64)) for at in range(0, len(weights), 2)]
     (mean, scale), (shift, stretch) = inputs, outputs

@@ -52,12 +52,16 @@ def cnn_student(form: Form, parameters: int, distilling: Distilling) -> Callable
     """The widest pair of convolutions that so many parameters allow. Raises Setup ``unsupported_graph``, ``wrong_setting``."""
     shape = form.signature.inputs[0].shape
     if len(form.signature.inputs) != 1 or len(shape) not in (2, 3) or min(size or 0 for size in shape[-2:]) < 4:
-        raise Setup("unsupported_graph", f"--student cnn is for images [channels, height, width], not {form.signature}: choose mlp")
+        raise Setup(
+            "unsupported_graph", f"--student cnn is for images [channels, height, width], not {form.signature}: choose mlp"
+        )
     torch.manual_seed(distilling.seed)
     made = [Convolutions([size or 0 for size in shape], form.width, width) for width in (4, 8, 12, 16, 24, 32, 48, 64)]
     fitting = [each for each in made if sum(one.numel() for one in each.parameters()) <= parameters]
     if not fitting:
-        raise Setup("wrong_setting", f"no student of convolutions has as few as {max(0, parameters):,} parameters: raise --size")
+        raise Setup(
+            "wrong_setting", f"no student of convolutions has as few as {max(0, parameters):,} parameters: raise --size"
+        )
     return _learner(fitting[-1], distilling, f"cnn of {fitting[-1].width} and {2 * fitting[-1].width} filters")
 
 
@@ -90,7 +94,10 @@ def _try(module: Any, form: Form, distilling: Distilling) -> None:
         text = f"{distilling.student} gives {list(answers.shape)} for 2 rows, and is to give [2, {form.width}]"
         raise Setup("unsupported_graph", f"{text}: logits for classes, without softmax, or the numbers themselves")
     if distilling.hint is not None and features is None:
-        raise Setup("wrong_setting", f"{distilling.student} gives no features to match --hint: return (answers, features), or leave it out")
+        raise Setup(
+            "wrong_setting",
+            f"{distilling.student} gives no features to match --hint: return (answers, features), or leave it out",
+        )
 
 
 def _dtype(spec: Any) -> Any:

@@ -13,10 +13,12 @@ UNITS = {None: 1, "B": 1, "KB": 1000, "KiB": 1024, "MB": 10**6, "MiB": 2**20}
 
 @dataclass(frozen=True)
 class Distilling:
-    """``student``: ``mlp``, ``cnn``, ``trees``, or ``app.py:Student``, a torch module. ``size``: 25% of the teacher's file, or 40KB.
+    """``student``: ``mlp``, ``cnn``, ``trees``, or ``app.py:Student``, a torch module. ``size``: 25% of the teacher's file,
+    or 40KB.
 
-    ``temperature`` of the soft answers; ``labels``: the share that labels have in what is learned, if there are any. ``between``: how
-    many rows are made up for each that is there. ``hint``: a value inside an ONNX teacher that the student's last layer is to match.
+    ``temperature`` of the soft answers; ``labels``: the share that labels have in what is learned, if there are any.
+    ``between``: how many rows are made up for each that is there. ``hint``: a value inside an ONNX teacher that the student's
+    last layer is to match.
     """
 
     student: str = "mlp"
@@ -33,7 +35,8 @@ DEFAULTS = Distilling()
 
 
 def bytes_of(text: str, teacher: Path) -> int:
-    """The size that a student may have. Raises Setup: ``wrong_setting``; ``larger_student`` when that is the teacher's or more."""
+    """The size that a student may have. Raises Setup: ``wrong_setting``; ``larger_student`` when that is the teacher's or
+    more."""
     match, whole = SIZE.fullmatch(text.strip()), size_on_disk(teacher)
     if match is None:
         raise Setup("wrong_setting", f"--size {text!r} is no size: write 40KB, or 25% of the teacher's")

@@ -1,4 +1,4 @@
-"""``foretell prune``: whole channels, or single weights, that a model can do without are taken away until the budget is used."""
+"""``foretell prune``: whole channels, or single weights, that a model can do without go until the budget is used."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,7 @@ from foretell.evidence.publish import check_target, publish, staged
 from foretell.evidence.verdict import Wanted
 from foretell.optimize.prune.pruning import DEFAULTS, Pruning
 from foretell.plugins import needs_extra
+
 FIT_SHARE = 0.7
 """Of the rows: for choosing and fitting. The rest judges."""
 
@@ -27,8 +28,9 @@ def prune(
 ) -> Evidence:
     """A smaller form of ``model`` as ONNX at ``target``, with its report beside it, if it is good enough; else nothing.
 
-    ``tell`` is shown the evidence whatever the verdict. Raises Setup before the long work: as ``open_case`` and ``check_target``,
-    ``unsupported_graph`` with what stops every layer, ``wrong_setting``, ``missing_extra``; and ``not_better`` after it.
+    ``tell`` is shown the evidence whatever the verdict. Raises Setup before the long work: as ``open_case`` and
+    ``check_target``, ``unsupported_graph`` with what stops every layer, ``wrong_setting``, ``missing_extra``; and
+    ``not_better`` after it.
     """
     _check(options, wanted)
     check_target(Path(model), target)
@@ -74,4 +76,3 @@ def _as_onnx(case: Case, place: Path) -> Path:
     path = place / "original.onnx"
     convert(case.source, path, Alike())
     return path
-

@@ -1,7 +1,7 @@
-"""Which units can go at the least loss, and the weights that make up for them: least squares on what a layer takes from the data.
+"""Which units can go at the least loss, and the weights that make up for them: least squares on what a layer takes.
 
-Units go one after another, each the one whose loss, with all other weights fitted anew, is the smallest (the optimal brain surgeon:
-Hassibi and Stork, 1992, here for whole units as in Frantar and Alistarh, "Optimal Brain Compression", 2022).
+Units go one after another, each the one whose loss, with all other weights fitted anew, is the smallest (the optimal brain
+surgeon: Hassibi and Stork, 1992, here for whole units as in Frantar and Alistarh, "Optimal Brain Compression", 2022).
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,8 @@ class Order:
 
 @dataclass
 class _State:
-    """One reader while units go: the inverse of its features' squares, its weights as they are fitted, the units of its features."""
+    """One reader while units go: the inverse of its features' squares, its weights as they are fitted, the units of its
+    features."""
 
     inverse: Floats
     weights: Floats

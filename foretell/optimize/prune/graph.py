@@ -22,7 +22,25 @@ Shape = tuple[int | None, ...]
 LARGEST_FILE_BYTES = 1_900_000_000  # of the 2 GB that one protobuf may have
 
 _FOLDED = frozenset(
-    "Identity Transpose Reshape Cast Unsqueeze Squeeze Concat Gather Slice Shape ConstantOfShape Add Sub Mul Div Neg Sqrt".split()
+    [
+        "Identity",
+        "Transpose",
+        "Reshape",
+        "Cast",
+        "Unsqueeze",
+        "Squeeze",
+        "Concat",
+        "Gather",
+        "Slice",
+        "Shape",
+        "ConstantOfShape",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Neg",
+        "Sqrt",
+    ]
 )
 _OWN_CONSTANT = {"Reshape": 1, "Split": 1}
 """The inputs that are written anew when what they describe is cut: each node gets its own."""
@@ -173,7 +191,9 @@ def _fold(model: Any, weights: dict[str, Array]) -> None:
     kept = []
     for node in model.graph.node:
         constant = node.op_type == "Constant" and node.attribute and node.attribute[0].name != "sparse_value"
-        folded = node.op_type in _FOLDED and node.domain in ("", "ai.onnx") and all(name in weights for name in node.input if name)
+        folded = (
+            node.op_type in _FOLDED and node.domain in ("", "ai.onnx") and all(name in weights for name in node.input if name)
+        )
         if constant or (folded and any(node.input)):
             given = {name: weights[name] for name in node.input if name}
             made = ReferenceEvaluator(_alone(model, node, given)).run(None, given)

@@ -1,8 +1,8 @@
 """Single weights set to zero, the least important of the whole model first; the others are fitted anew to make up for them.
 
-How important a weight is: its square, by the squares of all in its layer that are no smaller (layer-adaptive magnitude: Lee et al.,
-"Layer-adaptive Sparsity for the Magnitude-based Pruning", 2021). The schedule of sparsities is the cubic one of Zhu and Gupta, "To
-Prune, or Not to Prune", 2017.
+How important a weight is: its square, by the squares of all in its layer that are no smaller (layer-adaptive magnitude: Lee
+et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", 2021). The schedule of sparsities is the cubic one of Zhu
+and Gupta, "To Prune, or Not to Prune", 2017.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from foretell.optimize.prune.graph import Graph
 from foretell.optimize.prune.fit import bias_inside, squares_of
+from foretell.optimize.prune.graph import Graph
 from foretell.optimize.prune.readers import Floats, Reader, find_readers, sample
 from foretell.tensors import Array, Arrays
 
@@ -29,7 +29,7 @@ def choose_masks(graph: Graph, sparsity: float) -> Masks:
     names = sparse_weights(graph)
     scores = {name: _importance(graph.weights[name]) for name in names}
     every = np.concatenate([score.reshape(-1) for score in scores.values()])
-    gone = int(round(sparsity * every.size))
+    gone = round(sparsity * every.size)
     least = np.partition(every, gone)[gone] if gone < every.size else np.inf
     return {name: score >= least for name, score in scores.items()}
 

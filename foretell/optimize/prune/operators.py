@@ -11,12 +11,81 @@ from foretell.optimize.prune.graph import Graph, attributes, has_subgraph
 from foretell.optimize.prune.ties import Indices, Place, Ties
 
 EACH_ALONE = frozenset(
-    "Relu LeakyRelu Sigmoid Tanh Elu Selu Celu Gelu HardSigmoid HardSwish Mish Swish Softplus Softsign Erf Exp Log Sqrt Abs Neg Clip "
-    "Identity Dropout Cast ThresholdedRelu Reciprocal Floor Ceil Round Sign Not IsNaN Sin Cos".split()
+    [
+        "Relu",
+        "LeakyRelu",
+        "Sigmoid",
+        "Tanh",
+        "Elu",
+        "Selu",
+        "Celu",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "Mish",
+        "Swish",
+        "Softplus",
+        "Softsign",
+        "Erf",
+        "Exp",
+        "Log",
+        "Sqrt",
+        "Abs",
+        "Neg",
+        "Clip",
+        "Identity",
+        "Dropout",
+        "Cast",
+        "ThresholdedRelu",
+        "Reciprocal",
+        "Floor",
+        "Ceil",
+        "Round",
+        "Sign",
+        "Not",
+        "IsNaN",
+        "Sin",
+        "Cos",
+    ]
 )
-BROADCAST = frozenset("Add Sub Mul Div Pow Min Max Sum PRelu Where Equal Greater GreaterOrEqual Less LessOrEqual And Or Mod".split())
-POOLS = frozenset("MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool".split())
-REDUCE = frozenset("ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSumExp ArgMax ArgMin".split())
+BROADCAST = frozenset(
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Pow",
+        "Min",
+        "Max",
+        "Sum",
+        "PRelu",
+        "Where",
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "And",
+        "Or",
+        "Mod",
+    ]
+)
+POOLS = frozenset(["MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"])
+REDUCE = frozenset(
+    [
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceSumSquare",
+        "ReduceLogSumExp",
+        "ArgMax",
+        "ArgMin",
+    ]
+)
 
 
 @dataclass(eq=False)
@@ -184,7 +253,9 @@ def _conv(each: Seen) -> None:
     if groups == 1:
         each.tie((taken, 1), (weight, across))
         each.tie((weight, channels), (out, 1))
-    elif sizes[0] == groups and sizes[1] is not None and each.node.op_type == "Conv":  # each channel alone, perhaps several times
+    elif (
+        sizes[0] == groups and sizes[1] is not None and each.node.op_type == "Conv"
+    ):  # each channel alone, perhaps several times
         each.tie((taken, 1), (out, 1), np.arange(sizes[1]) // (sizes[1] // groups))
         each.tie((weight, 0), (out, 1))
     else:

@@ -1,4 +1,4 @@
-"""How many channels each layer keeps: where a channel costs the model least and its cost saves most, for a share of all cost."""
+"""How many channels each layer keeps: those go that cost the answers least and save most, for a share of all cost."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -72,7 +72,12 @@ class Thinner:
         for at, (plan, count) in enumerate(zip(self.plans, counts, strict=True)):
             if count < plan.group.units:
                 graph, groups = cut(graph, groups, at, plan.order.kept(count))
-        changed = {reader.weight for plan, count in zip(self.plans, counts, strict=True) if count < plan.group.units for reader in plan.readers}
+        changed = {
+            reader.weight
+            for plan, count in zip(self.plans, counts, strict=True)
+            if count < plan.group.units
+            for reader in plan.readers
+        }
         return self._refit(graph, counts, changed)
 
     def _refit(self, graph: Graph, counts: Sequence[int], changed: set[str]) -> Graph:
@@ -81,7 +86,9 @@ class Thinner:
             begun = begun or reader.weight in changed
             if begun:
                 taken = sample(graph, [reader], self.rows, self.seed)[reader.weight]
-                graph = graph.with_weights(refit(reader, graph, taken, self.wanted[reader.weight][:, self._left(reader, counts)]))
+                graph = graph.with_weights(
+                    refit(reader, graph, taken, self.wanted[reader.weight][:, self._left(reader, counts)])
+                )
         return graph
 
     def _left(self, reader: Reader, counts: Sequence[int]) -> Indices:

@@ -1,4 +1,4 @@
-"""The layers that read what was cut: what they take and give as two matrices, so that least squares can fit their weights anew."""
+"""The layers that read what was cut: what they take and give as two matrices, for least squares to fit their weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -17,7 +17,9 @@ def search_weights(case: Case, source: Path, target: Path, pruning: Pruning, pro
     graph = read_graph(source)
     if not sparse_weights(graph):
         kinds = ", ".join(sorted({node.op_type for node in graph.nodes}))
-        raise Setup("unsupported_graph", f"the model has no matrix or kernel whose weights could be zero; its operators: {kinds}")
+        raise Setup(
+            "unsupported_graph", f"the model has no matrix or kernel whose weights could be zero; its operators: {kinds}"
+        )
     check_trainable(case, graph, pruning)
     rows = rows_to_fit(case)
     progress.say("looking at what the layers give")

@@ -1,7 +1,7 @@
 """Which channels of a graph stand or fall together: every index of every axis, tied to those that must be cut with it.
 
-A place is one axis of one tensor, be it a weight or a value on its way. An operator ties the places of what it takes to those of
-what it gives, index by index; what it says nothing of cannot be cut, and neither can anything that is tied to it.
+A place is one axis of one tensor, be it a weight or a value on its way. An operator ties the places of what it takes to those
+of what it gives, index by index; what it says nothing of cannot be cut, and neither can anything that is tied to it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -91,7 +91,9 @@ class Group:
         numbers = np.full(self.units + 1, -2)
         numbers[kept] = np.arange(len(kept))
         numbers[-1] = -1  # index -1 stays another group's
-        return Group(self.name, len(kept), {place: new[new > -2] for place, units in self.places.items() if len(new := numbers[units])})
+        return Group(
+            self.name, len(kept), {place: new[new > -2] for place, units in self.places.items() if len(new := numbers[units])}
+        )
 
 
 def groups_of(ties: Ties, weights: Iterable[str]) -> tuple[list[Group], dict[Place, str]]:
@@ -118,7 +120,9 @@ def _group(ties: Ties, labels: Indices, places: Sequence[Place], members: Sequen
     names = [place[0] for place in places if place[0] in weights]
     if not names or len(members) < 2:
         return None
-    named = next((name for name in names if "." in name and not name.startswith("/")), names[0])  # not one that an exporter made up
+    named = next(
+        (name for name in names if "." in name and not name.startswith("/")), names[0]
+    )  # not one that an exporter made up
     numbers, ours = np.full(int(labels.max()) + 1, -1), set(members)
     order = [label for label in dict.fromkeys(labels[ties.elements(places[0])].tolist()) if label in ours]
     numbers[order] = np.arange(len(order))

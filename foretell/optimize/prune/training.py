@@ -47,11 +47,15 @@ def train(graph: Graph, case: Case, epochs: int, seed: int, masks: Mapping[str, 
 
 def check_trainable(graph: Graph, case: Case) -> None:
     """That torch can run the graph, and that there is something to learn. Raises Setup ``unsupported_graph``."""
-    unknown = sorted({node.op_type for node in graph.nodes if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS})
+    unknown = sorted(
+        {node.op_type for node in graph.nodes if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS}
+    )
     if unknown:
         raise Setup("unsupported_graph", f"training knows no operator {', '.join(unknown)}: leave out --epochs")
     if case.reading.scored is None:
-        raise Setup("unsupported_graph", "the model gives classes without scores, from which nothing is learned: leave out --epochs")
+        raise Setup(
+            "unsupported_graph", "the model gives classes without scores, from which nothing is learned: leave out --epochs"
+        )
 
 
 def run(graph: Graph, values: Values) -> Values:
@@ -179,7 +183,10 @@ def _simple(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 OPERATORS: Mapping[str, Callable[..., Any]] = {
-    **{name: _simple(getattr(torch, name.lower())) for name in "Relu Sigmoid Tanh Erf Exp Sqrt Neg Abs Add Sub Mul Div Pow MatMul".split()},
+    **{
+        name: _simple(getattr(torch, name.lower()))
+        for name in ["Relu", "Sigmoid", "Tanh", "Erf", "Exp", "Sqrt", "Neg", "Abs", "Add", "Sub", "Mul", "Div", "Pow", "MatMul"]
+    },
     "Identity": _simple(lambda given: given),
     "Dropout": lambda given, options, node: given[0],
     "LeakyRelu": lambda given, options, node: F.leaky_relu(given[0], options.get("alpha", 0.01)),
