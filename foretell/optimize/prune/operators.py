@@ -11,80 +11,21 @@ from foretell.optimize.prune.graph import Graph, attributes, has_subgraph
 from foretell.optimize.prune.ties import Indices, Place, Ties
 
 EACH_ALONE = frozenset(
-    [
-        "Relu",
-        "LeakyRelu",
-        "Sigmoid",
-        "Tanh",
-        "Elu",
-        "Selu",
-        "Celu",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "Mish",
-        "Swish",
-        "Softplus",
-        "Softsign",
-        "Erf",
-        "Exp",
-        "Log",
-        "Sqrt",
-        "Abs",
-        "Neg",
-        "Clip",
-        "Identity",
-        "Dropout",
-        "Cast",
-        "ThresholdedRelu",
-        "Reciprocal",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Sign",
-        "Not",
-        "IsNaN",
-        "Sin",
-        "Cos",
-    ]
+    {"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Elu", "Selu", "Celu", "Gelu"}
+    | {"HardSigmoid", "HardSwish", "Mish", "Swish", "Softplus", "Softsign", "Erf", "Exp"}
+    | {"Log", "Sqrt", "Abs", "Neg", "Clip", "Identity", "Dropout", "Cast"}
+    | {"ThresholdedRelu", "Reciprocal", "Floor", "Ceil", "Round", "Sign", "Not", "IsNaN"}
+    | {"Sin", "Cos"}
 )
 BROADCAST = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pow",
-        "Min",
-        "Max",
-        "Sum",
-        "PRelu",
-        "Where",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "And",
-        "Or",
-        "Mod",
-    ]
+    {"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum"}
+    | {"PRelu", "Where", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And"}
+    | {"Or", "Mod"}
 )
-POOLS = frozenset(["MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"])
+POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"})
 REDUCE = frozenset(
-    [
-        "ReduceMean",
-        "ReduceSum",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceProd",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceSumSquare",
-        "ReduceLogSumExp",
-        "ArgMax",
-        "ArgMin",
-    ]
+    {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare"}
+    | {"ReduceLogSumExp", "ArgMax", "ArgMin"}
 )
 
 
