@@ -16,6 +16,8 @@ Meaning = Literal["probabilities", "logits", "values"]
 SURE = 6.0
 """The logit of the class that is named by a teacher that gives no scores."""
 LEAST_PROBABILITY = 1e-7
+DIRECTION_ROWS = 512
+"""Rows that the main directions of hints are found on."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,6 @@ def with_hints(lesson: Lesson, hints: Array, most: int = 32) -> Lesson:
     """The lesson with what a layer of the teacher gave: its ``most`` main directions, each of variance 1."""
     flat = hints.reshape(len(hints), -1).astype(np.float64)
     flat = flat - flat.mean(axis=0)
-    _, sizes, ways = np.linalg.svd(flat[: min(len(flat), 4096)], full_matrices=False)
+    _, sizes, ways = np.linalg.svd(flat[:DIRECTION_ROWS], full_matrices=False)
     found = flat @ ways[: min(most, int((sizes > sizes[0] * 1e-3).sum()))].T
     return replace(lesson, hints=found / np.maximum(found.std(axis=0), 1e-9))

@@ -1,5 +1,6 @@
 """What stands or falls together in a graph, and taking it out: exact where it did nothing."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,9 +44,12 @@ def silenced(whole: Graph, group: Group, units: Array) -> Graph:
 def dense_chain(sizes: Sequence[int], add: bool) -> Graph:
     """Layers of Gemm, or of MatMul and Add, with Relu between them."""
     builder, last = Builder(), "x"
-    for i, (ours, theirs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (ours, theirs) in enumerate(itertools.pairwise(sizes)):
         out = "y" if i == len(sizes) - 2 else f"d{i}"
-        weight, bias = builder.weight(f"w{i}", DICE.normal(size=(ours, theirs))), builder.weight(f"b{i}", DICE.normal(size=theirs))
+        weight, bias = (
+            builder.weight(f"w{i}", DICE.normal(size=(ours, theirs))),
+            builder.weight(f"b{i}", DICE.normal(size=theirs)),
+        )
         if add:
             builder.add("MatMul", [last, weight], f"m{i}")
             builder.add("Add", [f"m{i}", bias], out)
@@ -153,7 +157,9 @@ def test_what_joins_two_layers_keeps_their_channels_apart() -> None:
     assert smaller.answer({"x": np.ones((3, 5), np.float32)})["y"].shape == (3, 2)
 
 
-@pytest.mark.parametrize(("operator", "attributes"), [("LayerNormalization", {"axis": -1}), ("Softmax", {"axis": -1}), ("CumSum", {})])
+@pytest.mark.parametrize(
+    ("operator", "attributes"), [("LayerNormalization", {"axis": -1}), ("Softmax", {"axis": -1}), ("CumSum", {})]
+)
 def test_the_operator_that_stops_every_cut_is_named(operator: str, attributes: dict[str, int]) -> None:
     builder = Builder()
     builder.add("MatMul", ["x", builder.weight("first", DICE.normal(size=(5, 4)))], "a")
