@@ -80,7 +80,7 @@ def form_of(case: Case) -> Form:
     decided = outputs[reading.decided] if reading.decided is not None else None
     if scored is not None and None in scored.shape:
         raise Setup("unsupported_graph", f"output {scored} has no known shape: export the teacher with one")
-    width = int(np.prod(scored.shape)) if scored is not None else len(reading.order)
+    width = int(np.prod([size or 0 for size in scored.shape])) if scored is not None else len(reading.order)
     return Form(signature, _meaning(case, scored), width, scored, decided, tuple(reading.order))
 
 
@@ -134,7 +134,11 @@ def _with_between(rows: Arrays, signature: Signature, times: int, seed: int) -> 
     for spec in signature.inputs:
         array = rows[spec.name]
         by = share.reshape(-1, *[1] * (array.ndim - 1))
-        between = array[one] * by + array[other] * (1 - by) if spec.dtype.is_float else array[one]
+        between = (
+            array[one].astype(np.float64) * by + array[other].astype(np.float64) * (1 - by)
+            if spec.dtype.is_float
+            else array[one]
+        )
         made[spec.name] = np.concatenate([array, between.astype(array.dtype)])
     return made
 

@@ -227,7 +227,10 @@ def _probe(model: Any, weights: Arrays, inferred: dict[str, Shape]) -> dict[str,
     graph, found = Graph(model, weights, inferred), []
     for rows in (2, 3):
         feeds = {
-            value.name: np.zeros((rows, *(shape or ())[1:]), helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+            value.name: np.zeros(
+                (rows, *(size or 0 for size in (shape or ())[1:])),
+                helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+            )
             for value, shape in zip(inputs, shapes, strict=True)
         }
         found.append([np.shape(array) for array in graph.session(names).run(names, feeds)])

@@ -329,7 +329,7 @@ def _runs(ours: Sequence[int | None], theirs: Sequence[int | None]) -> list[tupl
             continue
         run, counts = ([left[0][0]], [right[0][0]]), [left.pop(0)[1], right.pop(0)[1]]
         while counts[0] != counts[1]:
-            side = int(counts[0] > counts[1])
+            side = int((counts[0] or 0) > (counts[1] or 0))
             rest = (left, right)[side]
             if not rest or rest[0][1] is None:
                 return runs

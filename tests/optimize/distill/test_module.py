@@ -49,7 +49,7 @@ def cnn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.filterwarnings("ignore")
 def test_a_module_of_the_users_own_learns_and_stands_in_for_the_teacher(cnn: tuple[Path, Path], tmp_path: Path) -> None:
     student = f"{cnn[0].parent / 'app.py'}:Student"
-    evidence = distill(*cnn, tmp_path / "small.onnx", Distilling(student, epochs=6, between=1, hint="relu2"), WANTED)
+    evidence = distill(*cnn, tmp_path / "small.onnx", Distilling(student, epochs=40, between=1, hint="relu2"), WANTED)
     assert evidence.scores.after > 0.8
     model = load_backend(tmp_path / "small.onnx")
     assert [spec.name for spec in model.signature.outputs] == ["y"]

@@ -32,7 +32,7 @@ def named(groups: Sequence[Group], weight: str) -> int:
 
 def silenced(whole: Graph, group: Group, units: Array) -> Graph:
     """The graph with all weights of some units at zero."""
-    changed = {}
+    changed: dict[str, Array] = {}
     for (name, axis), labels in group.places.items():
         if name in whole.weights and whole.weights[name].dtype.kind == "f":
             array = changed.get(name, whole.weights[name]).copy()
@@ -91,7 +91,7 @@ def test_cutting_silent_units_of_a_dense_chain_changes_nothing(sizes: list[int],
     quiet = silenced(whole, groups[at], np.setdiff1d(np.arange(groups[at].units), kept))
     smaller, left = cut(quiet, groups, at, kept)
     rows = {"x": DICE.normal(size=(7, sizes[0])).astype(np.float32)}
-    np.testing.assert_allclose(smaller.answer(rows)["y"], quiet.answer(rows)["y"], rtol=1e-4, atol=1e-5)
+    assert np.allclose(smaller.answer(rows)["y"], quiet.answer(rows)["y"], rtol=1e-4, atol=1e-5)
     assert left[at].units == len(kept)
 
 
@@ -108,7 +108,7 @@ def test_cutting_silent_filters_changes_nothing_however_layers_are_tied(channels
         quiet = silenced(quiet, find_groups(whole)[0][at], gone)
         smaller, groups = cut(silenced(smaller, groups[at], gone), groups, at, kept)
     rows = {"x": DICE.normal(size=(5, 2, 4, 4)).astype(np.float32)}
-    np.testing.assert_allclose(smaller.answer(rows)["y"], quiet.answer(rows)["y"], rtol=1e-4, atol=1e-4)
+    assert np.allclose(smaller.answer(rows)["y"], quiet.answer(rows)["y"], rtol=1e-4, atol=1e-4)
     assert smaller.parameters() <= whole.parameters()
 
 
@@ -137,7 +137,7 @@ def test_a_silent_head_of_attention_is_taken_out_whole(tmp_path: Path) -> None:
     smaller, _ = cut(quiet, groups, at, np.array([0]))
     with np.load(data) as file:
         rows = {"x": file["x"][:20]}
-    np.testing.assert_allclose(smaller.answer(rows)["y"], quiet.answer(rows)["y"], atol=1e-5)
+    assert np.allclose(smaller.answer(rows)["y"], quiet.answer(rows)["y"], atol=1e-5)
     assert smaller.weights["query_w"].shape == (64, 32)
     assert smaller.weights["attended_w"].shape == (32, 64)
 

@@ -94,7 +94,7 @@ def test_what_exceeds_the_budget_is_not_written_and_the_layers_at_fault_are_name
     assert list(tmp_path.iterdir()) == []
 
 
-def never(outputs: dict[str, np.ndarray], labels: np.ndarray) -> float:  # type: ignore[type-arg]
+def never(outputs: dict[str, np.ndarray], labels: np.ndarray) -> float:
     """A metric on which any change is a loss: how near the largest probability is to the original's, to the last digit."""
     return float(np.round(outputs["y"].astype(np.float64).max(axis=1).sum(), 12))
 
