@@ -1,0 +1,72 @@
+"""``foretell tune``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from foretell.cli.flags import Sectioned, flags_of
+from foretell.cli.reading import read_settings
+
+
+class Numbers(click.ParamType):
+    """``1,2,4``."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(sorted({int(each) for each in value.split(",")}))
+        except ValueError:
+            numbers = ()
+        if not numbers or numbers[0] < 1:
+            self.fail(f"{value!r} is no list of numbers from 1, such as 1,2,4", param, ctx)
+        return numbers
+
+
+@click.command(cls=Sectioned, params=flags_of("tune"), short_help="Find how a model is served best on this machine.")
+@click.argument("model", metavar="MODEL")
+@click.option("--data", metavar="ROWS", type=click.Path(path_type=Path), required=True, help="Rows to send and to judge by.")
+@click.option("--slo", metavar="P=TIME", required=True, help="What must hold: p99=20ms, p50=500us.")
+@click.option("-o", "--output", "target", metavar="FOLDER", type=click.Path(path_type=Path), help="[default: MODEL-tuned]")
+@click.option("--seconds", metavar="X", type=click.FloatRange(1, 86_400), help="Time for all looks.  [default: what is needed]")
+@click.option("--budget", metavar="X", default="1%", help="Largest loss of the metric: 0.01, or 1% of it.  [default: 1%]")
+@click.option("--metric", metavar="NAME", help="accuracy, f1, auc, rmse, agreement or app.py:function.  [default: what fits]")
+@click.option("--label", metavar="COLUMN", help="Column of the labels.  [default: label, if it is there]")
+@click.option("--protocol", type=click.Choice(["json", "binary", "grpc"]), default="json", help="Spoken.  [default: json]")
+@click.option("--only", metavar="NAME", multiple=True, help="Only this runtime and precision; more than once for several.")
+@click.option("--workers", metavar="N,N", type=Numbers(), default=(), help="Only so many workers.")
+@click.option("--threads", metavar="N,N", type=Numbers(), default=(), help="Only so many threads of a forward.")
+@click.option("--batch-rows", metavar="N,N", type=Numbers(), default=(), help="Only so many rows of a batch.")
+@click.option("--trust", is_flag=True, help="Load MODEL even if its format can run any code: a pickle, say.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def tune(model: str, slo: str, target: Path | None, as_json: bool, **options: Any) -> None:
+    """Find the runtime, precision, threads, workers and batches with which MODEL answers most rows within an objective.
+
+    Every candidate is served for a moment by a server of its own, on this machine, and asked by clients that wait for their
+    answers. The best is measured again beside the defaults, by turns. Only if it is surely better, FOLDER gets the model with
+    its pipeline.toml, and settings.toml for the server; it always gets a table of what was tried, and a plot.
+
+    \b
+      foretell tune model.onnx --data rows.csv --slo p99=20ms
+      foretell tune models/digits --data rows.npz --slo p50=1ms --seconds 300 -o digits-tuned
+    """
+    read_settings(None, {name: options.pop(name) for name in list(options) if name.startswith("log__")})
+    from foretell.evidence.verdict import Wanted as Judged
+    from foretell.evidence.verdict import parse_budget
+    from foretell.optimize.tune import Objective, Wanted
+    from foretell.optimize.tune import tune as search
+    from foretell.optimize.tune.show import Lines, show
+
+    objective = Objective.parse(slo)
+    metric, label = options.pop("metric"), options.pop("label")
+    judged = Judged(budget=parse_budget(options.pop("budget")), metric=metric, label=label)
+    folder = target or Path(f"{Path(model.partition('.py:')[0]).with_suffix('').name}-tuned")
+    wanted = Wanted(objective=objective, target=folder, judged=judged, **options)
+    report = search(model, wanted, Lines(objective))
+    click.echo(json.dumps(report.to_json(), indent=2)) if as_json else show(report, folder)
+    if report.interrupted:
+        raise click.exceptions.Exit(130)
