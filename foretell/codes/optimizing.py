@@ -1,5 +1,32 @@
 """What is refused of work on a model itself: quantizing, pruning, distilling, tuning."""
 
-from foretell.errors import ForetellError
+from foretell.errors import ForetellError, Setup
 
-OPTIMIZING: dict[str, tuple[type[ForetellError], str, str]] = {}
+OPTIMIZING: dict[str, tuple[type[ForetellError], str, str]] = {
+    "unlabelled": (
+        Setup,
+        "The rows have no labels, or some have none, and the metric needs them.",
+        "Name the column of labels with `--label`, or leave out `--metric` to compare with the original's own answers.",
+    ),
+    "too_few_rows": (Setup, "There are too few rows to choose or to judge by.", "Add rows that look like those of real use."),
+    "unusable_rows": (
+        Setup,
+        "The rows cannot show how a model behaves: they hold NaN or infinities, never change, or are too many.",
+        "Correct the rows as the message says; rows that look like those of real use are needed.",
+    ),
+    "wrong_metric": (
+        Setup,
+        "The metric does not fit what the model answers, or the labels.",
+        "Choose another with `--metric`: accuracy, f1 and auc are for classes, rmse is for numbers.",
+    ),
+    "unsupported_graph": (
+        Setup,
+        "The model cannot be changed in the way that was asked.",
+        "Do as the message says; docs/optimize.md lists what can be changed.",
+    ),
+    "not_better": (
+        Setup,
+        "The changed model is not good enough to be written: nothing was.",
+        "Read the reasons in the message; raise `--budget`, ask for something else with `--for`, or write it with `--force`.",
+    ),
+}

@@ -1,1 +1,1 @@
-"""Models made smaller or faster: a file for each way, none of which knows another."""
+"""Ways to make a model smaller or faster: a file or a folder each, none of which knows another."""
