@@ -12,6 +12,7 @@ from foretell.backends import recognize
 from foretell.errors import Setup
 from foretell.formats.onnx import external_locations
 from foretell.optimize.tune.space import Candidate
+from foretell.repository.checksums import SUMS_FILE
 from foretell.repository.files import fingerprint
 from foretell.repository.model_folder import ModelSource, is_attribute
 from foretell.repository.pipeline_file import FILE_NAME
@@ -71,10 +72,10 @@ def _copy_folder(source: ModelSource, place: Path) -> Table:
     """The model's own folder, with the files of this version among the others."""
     version = source.folder / source.version
     for each in source.folder.iterdir():
-        if not is_version(each.name) and each.name != FILE_NAME:
+        if not is_version(each.name) and each.name not in (FILE_NAME, SUMS_FILE):
             shutil.copytree(each, place / each.name) if each.is_dir() else shutil.copy2(each, place / each.name)
     if version.is_dir():
-        shutil.copytree(version, place, dirs_exist_ok=True)
+        shutil.copytree(version, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SUMS_FILE))
     file = source.folder / FILE_NAME
     table = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return {key: value for key, value in table.items() if key != "versions"}
@@ -119,7 +120,7 @@ def _pairs(table: Mapping[str, Any]) -> list[str]:
 
 
 def _key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else _text(key)
 
 
 def _value(value: object) -> str:
@@ -129,6 +130,13 @@ def _value(value: object) -> str:
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, float):
         return repr(value) if value == value and abs(value) != float("inf") else str(value)  # noqa: PLR0124 - NaN is `nan`
-    if isinstance(value, bool | int | str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return str(value)  # dates and times, which TOML writes as Python does
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)  # whole numbers; and dates and times, which TOML writes as Python does
+
+
+def _text(value: str) -> str:
+    """JSON's form, which is TOML's but for the one control character that JSON lets stand, and pairs of surrogates."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -42,15 +42,15 @@ class Climb:
         return self.best or min(self.tried)
 
 
-def climb(load: Callable[[int, float], Figures], objective: Objective, seconds: float, first: int) -> Climb:
+def climb(load: Callable[[int, float], Figures], objective: Objective, seconds: float, first: int, steps: int = STEPS) -> Climb:
     """Loads of ``seconds`` in all, from ``first`` clients up or down; what time is left goes to the best once more.
 
-    ``load`` runs so many clients for so many seconds.
+    ``load`` runs so many clients for so many seconds; ``steps`` are the loads.
     """
     found = Climb(objective)
-    step_s = seconds / STEPS
+    step_s = seconds / steps
     clients: int | None = first
-    left = STEPS
+    left = steps
     while clients is not None and left > 1:
         found.add(clients, load(clients, step_s))
         left -= 1

@@ -1,5 +1,6 @@
 """What a search found, as plain data and as a table: tune.json and tune.md."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -149,4 +150,5 @@ def _final(final: Final) -> dict[str, Any]:
         {**asdict(each.candidate), "met": each.met, "rate": each.rate, "rounds": [_look(look) for look in each.looks]}
         for each in final.contenders
     ]
-    return {"better": final.better, "ratio": final.ratio, "interval": final.interval, "contenders": rounds}
+    shown = [each if math.isfinite(each) else None for each in (final.ratio, *final.interval)]
+    return {"better": final.better, "ratio": shown[0], "interval": shown[1:], "contenders": rounds}

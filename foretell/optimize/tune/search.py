@@ -16,10 +16,10 @@ KEPT = 3
 REFINED = 2
 """So many of the best have what is near them looked at too."""
 FINALISTS = 2
-SHARES = (0.5, 0.2, 0.3)
-"""Of the time: for the coarse candidates, for what is near the best, and for the best beside the default."""
-FIRST_ROUND = 0.7
-"""The first round, in which everything is looked at, may take so much of the first share."""
+LOOKS = 0.7
+"""Of the time: for looks. The rest is for the best beside the default."""
+FIRST_ROUND = 0.8
+"""A first round, in which everything is looked at, may take so much of its share."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,24 @@ class Search:
     between_s: float = 1.0
 
     @property
+    def share(self) -> float:
+        """Of the time for looks: that for the coarse candidates, by their number beside that of those near the best.
+
+        The default is looked at beside them.
+        """
+        coarse = self.space.coarse()
+        near = REFINED * max(len(self.space.near(each)) for each in coarse)
+        return (len(coarse) + 1) / (len(coarse) + 1 + near)
+
+    @property
     def needed_s(self) -> float:
         """The least time of all, in which every candidate of the first round can be looked at."""
-        return len(self.space.coarse()) * (self.least_s + self.between_s) / FIRST_ROUND / SHARES[0]
+        return (len(self.space.coarse()) + 1) * (self.least_s + self.between_s) / LOOKS
+
+    @property
+    def wanted_s(self) -> float:
+        """A time that leaves room for rounds after the first."""
+        return self.needed_s / (FIRST_ROUND * self.share)
 
     def check(self) -> int:
         """The number of candidates to begin with. Raises Setup ``short_budget`` when not each of them can be looked at."""
@@ -75,31 +90,34 @@ class Search:
 
     def run(self, told: Callable[[Look], None], default: Candidate) -> list[Candidate]:
         """The best candidates, best first, at most ``FINALISTS``; ``told`` gets every look as it ends."""
-        started = self.clock()
-        ends = started + SHARES[0] * self.budget_s
+        ends = self.clock() + LOOKS * self.budget_s
         first = [default, *(each for each in self.space.coarse() if each != default)]
-        looks = {look.candidate: look for look in self.halve(first, ends, told)}
-        best = ranked(list(looks.values()))[:REFINED]
-        near = [each for look in best for each in self.space.near(look.candidate) if look.met]
-        fresh = list(dict.fromkeys(each for each in near if each not in looks))
-        if fresh and self.clock() < started + (SHARES[0] + SHARES[1]) * self.budget_s:
-            again = [*(look.candidate for look in best), *fresh]
-            refined = self.halve(again, started + (SHARES[0] + SHARES[1]) * self.budget_s, told)
-            looks |= {look.candidate: look for look in refined}
+        soon = ends - (1 - self.share) * LOOKS * self.budget_s
+        looks = {look.candidate: look for look in self.halve(first, soon, told, first_until=ends)}
+        best = [look.candidate for look in ranked(list(looks.values()))[:REFINED]]
+        fresh = [near for each in best for near in self.space.near(each) if near not in looks]
+        if fresh:
+            looks |= {look.candidate: look for look in self.halve(list(dict.fromkeys([*best, *fresh])), ends, told)}
         return [look.candidate for look in ranked(_surviving(looks))[:FINALISTS]]
 
-    def halve(self, candidates: Sequence[Candidate], ends: float, told: Callable[[Look], None]) -> list[Look]:
-        """The last look at each candidate. The rounds share the time alike; what is left when it is up is not looked at."""
+    def halve(
+        self, candidates: Sequence[Candidate], ends: float, told: Callable[[Look], None], first_until: float | None = None
+    ) -> list[Look]:
+        """The last look at each candidate, in their order.
+
+        The rounds share the time alike; what is left when it is up is not looked at. The first round may take longer.
+        """
         looks: dict[Candidate, Look] = {}
-        going = list(candidates)
+        going, until = list(candidates), first_until or ends
         for rounds_left in range(rounds(len(going)), 0, -1):
             share_s = max(ends - self.clock(), 0.0) / rounds_left / len(going)
             seconds = max(share_s - self.between_s, self.least_s)
-            for candidate in sorted(going):
-                if looks and self.clock() + self.least_s > ends:
+            for candidate in going:
+                if looks and self.clock() + self.least_s > until:
                     break
                 looks[candidate] = self.measure(candidate, seconds)
                 told(looks[candidate])
+            until = ends
             looked_at = ranked([looks[each] for each in going if each in looks])
             going = [look.candidate for look in looked_at[: math.ceil(len(going) / KEPT)]]
         return list(looks.values())

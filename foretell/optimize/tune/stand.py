@@ -19,7 +19,7 @@ from foretell.bench.network import Address, Network
 from foretell.bench.target import check_first, find_target, served
 from foretell.errors import ForetellError, Setup
 from foretell.optimize.tune.bundle import Bundle, write_toml
-from foretell.optimize.tune.climb import Climb, climb
+from foretell.optimize.tune.climb import STEPS, Climb, climb
 from foretell.optimize.tune.objective import Objective
 from foretell.optimize.tune.search import Look
 from foretell.optimize.tune.space import Candidate
@@ -71,6 +71,7 @@ class Stand:
     joules: Callable[[], float | None] = lambda: None
     threaded: frozenset[str] = frozenset()
     _servers: dict[tuple[int, int], Server] = field(default_factory=dict)
+    _connects: dict[str, Callable[[], Network]] = field(default_factory=dict)
     _clients: dict[Candidate, int] = field(default_factory=dict)
     _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -96,6 +97,7 @@ class Stand:
         server = self._server(candidate)
         server.change(name, "load")
         try:
+            self._connects[name] = self._connect(server, name)
             yield
         finally:
             with contextlib.suppress(ForetellError):
@@ -112,21 +114,25 @@ class Stand:
         table = bundle.settled(candidate, has_threads=candidate.variant in self.threaded)
         (folder / FILE_NAME).write_text(write_toml(table), encoding="utf-8")
 
-    def look(self, candidate: Candidate, name: str, seconds: float) -> Look:
+    def look(self, candidate: Candidate, name: str, seconds: float, steps: int = STEPS) -> Look:
         """A look at a candidate that is loaded."""
-        spoken = self._server(candidate).spoken
-        with find_target(f"http://{spoken}", self.protocol, name) as target:
-            connect = network(spoken, self.protocol, target.model, self.rows)
-        check_first(connect())
+        connect = self._connects[name]
         before = self.joules()
         start = self._clients.get(candidate) or next(reversed(self._clients.values()), FIRST_CLIENTS)
-        climbed = climb(lambda clients, load_s: _load(connect(), clients, load_s), self.objective, seconds, start)
+        climbed = climb(lambda clients, load_s: _load(connect(), clients, load_s), self.objective, seconds, start, steps)
         after = self.joules()
         if any(figures.interrupted for figures in climbed.tried.values()):
             raise KeyboardInterrupt
         self._clients[candidate] = climbed.shown
         joules = None if before is None or after is None else (after - before) / max(climbed.answered, 1)
         return _as_look(candidate, seconds, climbed, joules)
+
+    def _connect(self, server: Server, name: str) -> Callable[[], Network]:
+        """What opens connections that send the rows, tried once. Raises Unavailable or Setup."""
+        with find_target(f"http://{server.spoken}", self.protocol, name) as target:
+            connect = network(server.spoken, self.protocol, target.model, self.rows)
+        check_first(connect())
+        return connect
 
     def _server(self, candidate: Candidate) -> Server:
         """The server for so many workers, started when it is first needed."""

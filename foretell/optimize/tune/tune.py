@@ -20,11 +20,11 @@ from foretell.optimize.tune.objective import Objective
 from foretell.optimize.tune.place import check_place, leave
 from foretell.optimize.tune.plot import check_plots, draw
 from foretell.optimize.tune.report import Report
-from foretell.optimize.tune.search import SHARES, Look, Search
+from foretell.optimize.tune.search import LOOKS, Look, Search
 from foretell.optimize.tune.space import BATCH_ROWS, WAITS, Candidate, Space, placements
 from foretell.optimize.tune.stand import Stand
 from foretell.optimize.tune.variants import Maker, Variant, Workshop, open_variant
-from foretell.optimize.tune.verdict import compare
+from foretell.optimize.tune.verdict import STEPS, compare
 from foretell.pipeline import Pipeline
 from foretell.repository import find_models
 from foretell.repository.model_folder import ModelSource
@@ -32,11 +32,9 @@ from foretell.settings import EngineSettings
 from foretell.tensors import Arrays
 
 MOST_REQUESTS = 512
-FORWARDS_OF_A_LOOK = 150
+FORWARDS_OF_A_LOOK = 120
 LEAST_LOOK_S = 0.8
 BETWEEN_S = 1.2
-GENEROUS = 1.5
-"""The time that is taken where none is named, by the least that is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,11 +118,11 @@ def _run(search: Search, stand: Stand, report: Report, shown: Shown) -> None:
     with contextlib.ExitStack() as open_ones:
         for candidate, name in names.items():
             open_ones.enter_context(stand.loaded(candidate, name))
-        final_s = SHARES[-1] * search.budget_s
+        final_s = (1 - LOOKS) * search.budget_s
         report.final = compare(
             best,
             report.default,
-            lambda candidate, seconds: stand.look(candidate, names[candidate], seconds),
+            lambda candidate, seconds: stand.look(candidate, names[candidate], seconds, STEPS),
             final_s,
             lambda look: shown.look(look, final=True),
         )
@@ -174,7 +172,7 @@ def _space(wanted: Wanted, variants: Sequence[Variant]) -> Space:
 
 def _timed(search: Search, seconds: float | None) -> Search:
     """With its time; what is named must do. Raises Setup ``short_budget``."""
-    timed = replace(search, budget_s=seconds or GENEROUS * search.needed_s)
+    timed = replace(search, budget_s=seconds or search.wanted_s)
     timed.check()
     return timed
 

@@ -94,6 +94,6 @@ def test_an_objective_is_a_percentile_and_a_time(text: str, percentile: str, bou
     "text", ["", "20ms", "p99", "p99=20", "p98=20ms", "p99=0ms", "p99=-1ms", "p99=fastms", "p99=20ms p50=1ms"]
 )
 def test_what_is_no_objective_is_refused(text: str) -> None:
-    with pytest.raises(Setup, match="p99=20ms|use one of p50") as refused:
+    with pytest.raises(Setup, match=r"p99=20ms|use one of p50") as refused:
         Objective.parse(text)
     assert refused.value.code == "wrong_objective"
