@@ -9,11 +9,12 @@ from foretell.cli.demo import demo
 from foretell.cli.group import Verbs
 from foretell.cli.inspect import inspect
 from foretell.cli.predict import predict
+from foretell.cli.quantize import quantize
 from foretell.cli.serve import serve
 from foretell.cli.tune import tune
 from foretell.sockets import open_standard_streams
 
-VERBS = (serve, predict, inspect, ask, bench, convert, tune, demo)
+VERBS = (serve, predict, inspect, ask, bench, convert, quantize, tune, demo)
 """In the order of the help."""
 
 
@@ -34,6 +35,7 @@ def cli() -> None:
       foretell ask http://127.0.0.1:8000 model rows.json
       foretell bench model.onnx
       foretell convert model.json -o model.onnx
+      foretell quantize model.onnx -o small.onnx --data rows.csv
       foretell tune model.onnx --data rows.csv --slo p99=20ms
       foretell demo
     """

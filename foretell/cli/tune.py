@@ -1,13 +1,20 @@
 """``foretell tune``."""
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from foretell.cli.flags import Sectioned, flags_of
-from foretell.cli.reading import read_settings
+from foretell.cli.judging import judged_by_rows, read_wanted
+
+if TYPE_CHECKING:
+    from foretell.evidence.case import Case
+    from foretell.optimize.quantize import Name
+    from foretell.optimize.tune.variants import Maker
 
 
 class Numbers(click.ParamType):
@@ -27,15 +34,16 @@ class Numbers(click.ParamType):
         return numbers
 
 
+PRECISIONS = ("int8", "float16")
+"""Methods of quantizing whose models are served, beside the model as it is."""
+
+
 @click.command(cls=Sectioned, params=flags_of("tune"), short_help="Find how a model is served best on this machine.")
 @click.argument("model", metavar="MODEL")
-@click.option("--data", metavar="ROWS", type=click.Path(path_type=Path), required=True, help="Rows to send and to judge by.")
+@judged_by_rows
 @click.option("--slo", metavar="P=TIME", required=True, help="What must hold: p99=20ms, p50=500us.")
 @click.option("-o", "--output", "target", metavar="FOLDER", type=click.Path(path_type=Path), help="[default: MODEL-tuned]")
 @click.option("--seconds", metavar="X", type=click.FloatRange(1, 86_400), help="Time for all looks.  [default: what is needed]")
-@click.option("--budget", metavar="X", default="1%", help="Largest loss of the metric: 0.01, or 1% of it.  [default: 1%]")
-@click.option("--metric", metavar="NAME", help="accuracy, f1, auc, rmse, agreement or app.py:function.  [default: what fits]")
-@click.option("--label", metavar="COLUMN", help="Column of the labels.  [default: label, if it is there]")
 @click.option("--protocol", type=click.Choice(["json", "binary", "grpc"]), default="json", help="Spoken.  [default: json]")
 @click.option("--only", metavar="NAME", multiple=True, help="Only this runtime and precision; more than once for several.")
 @click.option("--workers", metavar="N,N", type=Numbers(), default=(), help="Only so many workers.")
@@ -54,19 +62,25 @@ def tune(model: str, slo: str, target: Path | None, as_json: bool, **options: An
       foretell tune model.onnx --data rows.csv --slo p99=20ms
       foretell tune models/digits --data rows.npz --slo p50=1ms --seconds 300 -o digits-tuned
     """
-    read_settings(None, {name: options.pop(name) for name in list(options) if name.startswith("log__")})
-    from foretell.evidence.verdict import Wanted as Judged
-    from foretell.evidence.verdict import parse_budget
+    judged = read_wanted(options)
     from foretell.optimize.tune import Objective, Wanted
     from foretell.optimize.tune import tune as search
     from foretell.optimize.tune.show import Lines, show
 
     objective = Objective.parse(slo)
-    metric, label = options.pop("metric"), options.pop("label")
-    judged = Judged(budget=parse_budget(options.pop("budget")), metric=metric, label=label)
     folder = target or Path(f"{Path(model.partition('.py:')[0]).with_suffix('').name}-tuned")
-    wanted = Wanted(objective=objective, target=folder, judged=judged, **options)
+    wanted = Wanted(objective=objective, target=folder, judged=judged, makers=makers, **options)
     report = search(model, wanted, Lines(objective))
     click.echo(json.dumps(report.to_json(), indent=2)) if as_json else show(report, folder)
     if report.interrupted:
         raise click.exceptions.Exit(130)
+
+
+def makers(case: "Case") -> "dict[str, Maker]":
+    """What writes the model in each precision: as ``foretell quantize`` would, whatever it gains by that alone."""
+    from foretell.optimize.quantize import Quantizing, quantize_case
+
+    def make(precision: "Name", plain: Path, target: Path) -> None:
+        quantize_case(replace(case, source=plain), target, Quantizing(method=precision))
+
+    return {precision: partial(make, precision) for precision in PRECISIONS}

@@ -31,8 +31,12 @@ class Said:
     values: Floats | None = None
 
     def take(self, rows: Places) -> "Said":
-        parts = (None if part is None else part[rows] for part in (self.classes, self.scores, self.values))
-        return Said({name: array[rows] for name, array in self.outputs.items()}, *parts)
+        return Said(
+            {name: array[rows] for name, array in self.outputs.items()},
+            None if self.classes is None else self.classes[rows],
+            None if self.scores is None else self.scores[rows],
+            None if self.values is None else self.values[rows],
+        )
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import onnxruntime
 from foretell.backends import Backend, load_backend
 from foretell.errors import Setup
 from foretell.evidence.answers import Reading, Said, choose_reading
+from foretell.evidence.blame import blame
 from foretell.evidence.data import Data, read_data, split
 from foretell.evidence.measure import Figures, Gain, Served, Subject, measure
 from foretell.evidence.metrics import AGREEMENT, Metric, Scores, choose_metric, compare
 from foretell.evidence.progress import SILENT, Progress
-from foretell.evidence.verdict import Layer, Verdict, Wanted, judge
+from foretell.evidence.verdict import LEAST_GAIN, Layer, Verdict, Wanted, judge
 from foretell.pipeline import Pipeline
 from foretell.repository import Repository, open_pipeline
 from foretell.tensors import Array, Arrays, Signature
@@ -58,10 +59,22 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Exam:
+    """Some rows as the model takes them, and what the original says of them.
+
+    ``truth`` is what the metric compares with: class numbers or values; labels as they came for a function of the user's own.
+    """
+
+    rows: Arrays
+    truth: Array
+    before: Said
+
+
+@dataclass(frozen=True)
 class Case:
     """``fit`` is for calibrating and training, ``test`` for judging: what the model takes, and labels of the same rows.
 
-    ``truth`` is what the metric compares with: class numbers or values; labels as they came for a function of the user's own.
+    ``rehearsal`` and ``exam`` are the same rows, with what the original says of them.
     """
 
     source: Path
@@ -72,8 +85,8 @@ class Case:
     test: Data
     reading: Reading
     metric: Metric
-    truth: Array
-    before: Said
+    rehearsal: Exam
+    exam: Exam
     remarks: tuple[str, ...] = ()
 
     @property
@@ -89,22 +102,36 @@ class Case:
         """The model's own, computed as it is served."""
         return _concatenated([Served.of(model).forward(part) for part in _chunks(features)])
 
-    def said(self, model: Backend) -> Said:
-        """What a model says of the test rows."""
-        answers = self.answers(model, self.test.rows)
+    @property
+    def truth(self) -> Array:
+        """Of the test rows."""
+        return self.exam.truth
+
+    @property
+    def before(self) -> Said:
+        """What the original says of the test rows."""
+        return self.exam.before
+
+    def said(self, model: Backend, rows: Arrays | None = None) -> Said:
+        """What a model says of some rows, else of the test rows."""
+        answers = self.answers(model, self.exam.rows if rows is None else rows)
         return self.reading.read(answers, self.pipeline.finish(answers))
 
     def score(self, model: Backend) -> Scores:
         """A candidate's answers to the test rows beside the original's; its speed is not looked at."""
-        return compare(self.metric, self.before, self.said(model), self.truth, _own_truth(self.before))
+        exam = self.exam
+        return compare(self.metric, exam.before, self.said(model), exam.truth, own_truth(exam.before))
 
     def quick_loss(self, model: Backend) -> float:
-        """The loss alone, without an interval: for searches."""
-        return self.metric.loss(self.metric.score(self.before, self.truth), self.metric.score(self.said(model), self.truth))
+        """The loss on the rows to fit on, without an interval: for searches, which must not see the test rows."""
+        fit = self.rehearsal
+        after = self.metric.score(self.said(model, fit.rows), fit.truth)
+        return self.metric.loss(self.metric.score(fit.before, fit.truth), after)
 
     @property
     def allowed_loss(self) -> float:
-        return self.wanted.budget.allowed(self.metric.score(self.before, self.truth))
+        """What the budget comes to on the rows to fit on."""
+        return self.wanted.budget.allowed(self.metric.score(self.rehearsal.before, self.rehearsal.truth))
 
     def conclude(self, made: Made, progress: Progress = SILENT) -> Evidence:
         """Measures a candidate beside the original in the same run, and judges it. Raises Setup ``unsupported_graph``."""
@@ -114,7 +141,9 @@ class Case:
             scores = self.score(model)
             subjects = [Subject(self.original, self.source), Subject(model, made.path)]
             figures, gains = measure(subjects, self.test.rows, progress)
-        mine = {aim: each[1] for aim, each in gains.items()}
+            mine = {aim: each[1] for aim, each in gains.items()}
+            slow = mine[self.wanted.aim].ratio < LEAST_GAIN
+            costs = blame(made.path, self.test.rows, self.wanted.aim, Served.of(model)) if slow else ()
         return Evidence(
             verb=made.verb,
             source=self.source.name,
@@ -126,7 +155,7 @@ class Case:
             before=figures[0],
             after=figures[1],
             gains=mine,
-            verdict=judge(scores, mine, self.wanted, made.trouble),
+            verdict=judge(scores, mine, self.wanted, made.trouble, costs),
             machine=describe_machine(),
             remarks=(*self.remarks, *made.remarks),
         )
@@ -179,15 +208,19 @@ def describe_machine() -> dict[str, str]:
 
 def _open(source: Path, pipeline: Pipeline, path: Path, wanted: Wanted, fit_share: float) -> Case:
     data = read_data(path, pipeline.signature, wanted.label, wanted.map)
-    parts = [_prepared(pipeline, part) for part in split(data, fit_share)]
-    remarks = check_features(parts)
-    answers = _concatenated([Served.of(pipeline.model).forward(part) for part in _chunks(parts[1].rows)])
+    one, two = split(data, fit_share)
+    fit, test = _prepared(pipeline, one), _prepared(pipeline, two)
+    remarks = check_features([fit, test])
+    answers = [_concatenated([Served.of(pipeline.model).forward(rows) for rows in _chunks(part.rows)]) for part in (fit, test)]
     asked = None if wanted.metric is None and data.labels is not None else wanted.metric or AGREEMENT
-    reading = choose_reading(answers, parts[1].labels, asked, class_names(pipeline))
-    metric = choose_metric(wanted.metric, reading, parts[1].labels)
-    before = reading.read(answers, pipeline.finish(answers))
-    truth = _truth(metric, reading, parts[1].labels, before)
-    return Case(source, pipeline, path, wanted, *parts, reading, metric, truth, before, remarks)
+    every = _concatenated(answers)
+    reading = choose_reading(every, data.labels, asked, class_names(pipeline))
+    metric = choose_metric(wanted.metric, reading, data.labels)
+    exams = []
+    for part, found in zip((fit, test), answers, strict=True):
+        before = reading.read(found, pipeline.finish(found))
+        exams.append(Exam(part.rows, _truth(metric, reading, part.labels, before), before))
+    return Case(source, pipeline, path, wanted, fit, test, reading, metric, exams[0], exams[1], remarks)
 
 
 def _file_of(model: str | Path) -> Path:
@@ -243,13 +276,13 @@ def check_features(parts: Sequence[Data]) -> tuple[str, ...]:
 
 def _truth(metric: Metric, reading: Reading, labels: Array | None, before: Said) -> Array:
     if metric.name == AGREEMENT or labels is None:
-        return _own_truth(before)
+        return own_truth(before)
     if metric.own:
         return labels
     return reading.encode(labels) if reading.order else labels.astype(np.float64)
 
 
-def _own_truth(said: Said) -> Array:
+def own_truth(said: Said) -> Array:
     """What a model says, for another to be compared with."""
     found = said.classes if said.classes is not None else said.values
     assert found is not None

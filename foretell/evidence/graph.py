@@ -119,10 +119,10 @@ def _parameters(model: Any) -> int:
 def _attribute_values(node: Any) -> int:
     """Values that stand in a node itself: a constant's, a linear model's, a tree ensemble's."""
     if node.op_type == "Constant":
-        return sum(math.prod(each.t.dims) for each in node.attribute if each.name == "value" and each.t.data_type != 7)
+        return int(sum(math.prod(each.t.dims) for each in node.attribute if each.name == "value" and each.t.data_type != 7))
     if node.domain != "ai.onnx.ml":
         return 0
-    return sum(len(each.floats) for each in node.attribute) + sum(math.prod(each.t.dims) for each in node.attribute)
+    return int(sum(len(each.floats) + (math.prod(each.t.dims) if each.HasField("t") else 0) for each in node.attribute))
 
 
 def _flops(node: Any, shapes: Shapes) -> int:
@@ -145,7 +145,7 @@ def _product(node: Any, given: Sequence[Shape], made: int) -> int:
 
 
 def _convolution(node: Any, given: Sequence[Shape], made: int) -> int:
-    return made * math.prod(given[1][1:])
+    return int(made * math.prod(given[1][1:]))
 
 
 MULTIPLYING: Mapping[str, Callable[[Any, Sequence[Shape], int], int]] = {

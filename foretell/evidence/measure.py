@@ -19,9 +19,9 @@ from foretell.settings import EngineSettings
 from foretell.tensors import Arrays
 
 AIMS = ("latency", "throughput", "size")
-ROUNDS = 24
-ROUND_S = 0.03
-"""Seconds of one model at one batch size in one round: about 0.7 in all."""
+LEAST_ROUNDS, MOST_ROUNDS = 15, 250
+ROUND_S, ENOUGH_S = 0.003, 0.75
+"""Seconds of one model at one batch size: in one round at least, and in all rounds about."""
 BATCH_ROWS = 64
 """Rows at a time where throughput is measured: what the engine puts together by default."""
 
@@ -100,8 +100,8 @@ def measure(
         )
         for i in range(len(subjects))
     ]
-    sizes = [[each.size_bytes] * 2 for each in figures]
-    found = {"latency": times[1], "throughput": times[BATCH_ROWS], "size": sizes}
+    sizes = [[float(each.size_bytes)] * 2 for each in figures]
+    found: dict[str, list[list[float]]] = {"latency": times[1], "throughput": times[BATCH_ROWS], "size": sizes}
     return figures, {aim: [_gain(series[0], each) for each in series] for aim, series in found.items()}
 
 
@@ -133,8 +133,9 @@ def _by_turns(
     rows = len(next(iter(batches[0].values())))
     for each in served:
         each.forward(batches[0])  # what a runtime puts off to the first call
-    for turn in range(ROUNDS):
-        progress.say(f"timing {rows} row{'s' * (rows > 1)}", turn / ROUNDS)
+    started, ends = time.perf_counter(), ENOUGH_S * len(served)
+    while len(medians[0]) < LEAST_ROUNDS or (len(medians[0]) < MOST_ROUNDS and time.perf_counter() - started < ends):
+        progress.say(f"timing {rows} row{'s' * (rows > 1)}", min(1.0, (time.perf_counter() - started) / ends))
         for i, each in enumerate(served):
             before = meter.read_j()
             seconds = _timed(each, batches)
@@ -168,11 +169,12 @@ def _typical(medians: Sequence[float]) -> float:
 
 
 def _gain(original: Sequence[float], other: Sequence[float]) -> Gain:
-    """The median of the rounds' ratios."""
-    ratios = np.array(original) / np.array(other)
-    draws = np.random.default_rng(0).choice(ratios, (1000, len(ratios)))
-    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    return Gain(float(np.median(ratios)), (float(low), float(high)))
+    """The ratio of the medians; rounds are drawn in pairs, as both models were as busy in one."""
+    pairs = np.array([original, other])
+    draws = np.random.default_rng(0).integers(0, pairs.shape[1], (1000, pairs.shape[1]))
+    one, two = np.median(pairs[:, draws], axis=2)
+    low, high = np.percentile(one / two, [2.5, 97.5])
+    return Gain(_typical(original) / _typical(other), (float(low), float(high)))
 
 
 def _part(arrays: Arrays, start: int, stop: int) -> Arrays:

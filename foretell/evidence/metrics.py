@@ -83,7 +83,7 @@ def auc(said: Said, truth: Array) -> float:
 def rmse(said: Said, truth: Array) -> float:
     """The root of the mean squared error."""
     assert said.values is not None
-    return float(np.sqrt(np.mean((said.values.reshape(-1) - truth) ** 2)))
+    return float(np.sqrt(np.mean((said.values.reshape(-1) - truth.astype(np.float64)) ** 2)))
 
 
 def agreement(said: Said, truth: Array) -> float:
@@ -91,8 +91,9 @@ def agreement(said: Said, truth: Array) -> float:
     if said.classes is not None:
         return accuracy(said, truth)
     assert said.values is not None
-    spread = float(((truth - truth.mean(axis=0)) ** 2).sum())
-    apart = float(((said.values - truth) ** 2).sum())
+    values = truth.astype(np.float64)
+    spread = float(((values - values.mean(axis=0)) ** 2).sum())
+    apart = float(((said.values - values) ** 2).sum())
     return 1.0 if apart == 0 else 1 - apart / spread if spread else 0.0
 
 

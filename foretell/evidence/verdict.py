@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from foretell.errors import Setup
+from foretell.evidence.blame import Cost
 from foretell.evidence.measure import Gain
 from foretell.evidence.metrics import Scores
 
@@ -54,11 +55,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``reasons`` why it is not good, none if it is. ``doubts``: what figures leave open. ``trouble``: layers, worst first."""
+    """``reasons`` why it is not good, none if it is. ``doubts``: what figures leave open. ``trouble``: layers, worst first.
+
+    ``costs``: where its time or its bytes go, if it is not better than the original.
+    """
 
     reasons: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     trouble: tuple[Layer, ...] = ()
+    costs: tuple[Cost, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -67,7 +72,9 @@ class Verdict:
     def sentence(self) -> str:
         """The reasons, and the layers that were the trouble."""
         blamed = ", ".join(f"{layer.name} ({layer.kind})" for layer in self.trouble[:MOST_TROUBLE])
-        return "; ".join(self.reasons) + (f". The layers that were most trouble: {blamed}" if blamed else "")
+        spent = ", ".join(f"{cost.share:.0%} on {cost.name} ({cost.kind})" for cost in self.costs[:MOST_TROUBLE])
+        told = "; ".join(self.reasons) + (f". The layers that were most trouble: {blamed}" if blamed else "")
+        return told + (f". It is spent: {spent}" if spent else "")
 
 
 def parse_budget(text: str) -> Budget:
@@ -83,7 +90,9 @@ def parse_budget(text: str) -> Budget:
     return Budget(loss / 100 if relative else loss, relative)
 
 
-def judge(scores: Scores, gains: Mapping[str, Gain], wanted: Wanted, trouble: Sequence[Layer] = ()) -> Verdict:
+def judge(
+    scores: Scores, gains: Mapping[str, Gain], wanted: Wanted, trouble: Sequence[Layer] = (), costs: Sequence[Cost] = ()
+) -> Verdict:
     """``gains`` of the candidate by aim. Its loss is judged by the value, and doubted where the interval goes beyond."""
     reasons, doubts = [], []
     gain, allowed = gains[wanted.aim], wanted.budget.allowed(scores.before)
@@ -96,4 +105,4 @@ def judge(scores: Scores, gains: Mapping[str, Gain], wanted: Wanted, trouble: Se
         reasons.append(f"{lost}, where {allowed:.4f} is allowed")
     elif scores.loss_interval[1] > allowed:
         doubts.append(f"on {scores.rows} rows the loss may be as large as {scores.loss_interval[1]:.4f} (95 %)")
-    return Verdict(tuple(reasons), tuple(doubts), tuple(sorted(trouble, key=lambda layer: -layer.noise)))
+    return Verdict(tuple(reasons), tuple(doubts), tuple(sorted(trouble, key=lambda layer: -layer.noise)), tuple(costs))

@@ -84,6 +84,8 @@ class Workshop:
             return
         yield "as it is", plain, why
         for precision, make in self.makers.items():
+            if self.only and not any(precision in name.split() for name in self.only):
+                continue
             target = self.folder / f"{precision}-model" / f"{original.file.stem}.onnx"
             target.parent.mkdir(parents=True, exist_ok=True)
             if plain is None:
