@@ -6,15 +6,17 @@ from foretell.cli.ask import ask
 from foretell.cli.bench import bench
 from foretell.cli.convert import convert
 from foretell.cli.demo import demo
+from foretell.cli.distill import distill
 from foretell.cli.group import Verbs
 from foretell.cli.inspect import inspect
 from foretell.cli.predict import predict
+from foretell.cli.prune import prune
 from foretell.cli.quantize import quantize
 from foretell.cli.serve import serve
 from foretell.cli.tune import tune
 from foretell.sockets import open_standard_streams
 
-VERBS = (serve, predict, inspect, ask, bench, convert, quantize, tune, demo)
+VERBS = (serve, predict, inspect, ask, bench, convert, quantize, prune, distill, tune, demo)
 """In the order of the help."""
 
 
@@ -36,6 +38,8 @@ def cli() -> None:
       foretell bench model.onnx
       foretell convert model.json -o model.onnx
       foretell quantize model.onnx -o small.onnx --data rows.csv
+      foretell prune model.onnx -o small.onnx --data rows.csv
+      foretell distill model.onnx -o small.onnx --data rows.csv
       foretell tune model.onnx --data rows.csv --slo p99=20ms
       foretell demo
     """

@@ -24,6 +24,11 @@ OPTIMIZING: dict[str, tuple[type[ForetellError], str, str]] = {
         "The model cannot be changed in the way that was asked.",
         "Do as the message says; docs/optimize.md lists what can be changed.",
     ),
+    "larger_student": (
+        Setup,
+        "The student would be no smaller than its teacher.",
+        "Give a smaller `--size`, or a smaller module.",
+    ),
     "not_better": (
         Setup,
         "The changed model is not good enough to be written: nothing was.",

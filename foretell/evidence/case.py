@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from foretell.backends import Backend, load_backend
-from foretell.errors import Setup
+from foretell.errors import Broken, Setup
 from foretell.evidence.answers import Reading, Said, choose_reading
 from foretell.evidence.blame import blame
 from foretell.evidence.data import Data, read_data, split
@@ -99,8 +99,8 @@ class Case:
         return self.pipeline.model.signature
 
     def answers(self, model: Backend, features: Arrays) -> Arrays:
-        """The model's own, computed as it is served."""
-        return _concatenated([Served.of(model).forward(part) for part in _chunks(features)])
+        """The model's own, computed as it is served. Raises Setup ``unsupported_graph`` for a model that fails on the rows."""
+        return answers_of(model, features)
 
     @property
     def truth(self) -> Array:
@@ -140,7 +140,7 @@ class Case:
             check_alike(self.signature, model.signature)
             scores = self.score(model)
             subjects = [Subject(self.original, self.source), Subject(model, made.path)]
-            figures, gains = measure(subjects, self.test.rows, progress)
+            figures, gains = measure(subjects, self.test.rows, self.wanted.timing_s, progress)
             mine = {aim: each[1] for aim, each in gains.items()}
             slow = mine[self.wanted.aim].ratio < LEAST_GAIN
             costs = blame(made.path, self.test.rows, self.wanted.aim, Served.of(model)) if slow else ()
@@ -159,6 +159,14 @@ class Case:
             machine=describe_machine(),
             remarks=(*self.remarks, *made.remarks),
         )
+
+    def inside(self, share: float = 0.7, seed: int = 0) -> "Case":
+        """The same question on the fit rows alone: a search that looks at those never sees the test rows."""
+        parts, exams = split(self.fit, share, seed), []
+        for part in parts:
+            before = self.said(self.original, part.rows)
+            exams.append(Exam(part.rows, _truth(self.metric, self.reading, part.labels, before), before))
+        return replace(self, fit=parts[0], test=parts[1], rehearsal=exams[0], exam=exams[1])
 
     def close(self) -> None:
         self.pipeline.close()
@@ -196,6 +204,17 @@ def check_alike(before: Signature, after: Signature) -> None:
             raise Setup("unsupported_graph", f"the changed model is {after}, it cannot stand in for {before}")
 
 
+def answers_of(model: Backend, features: Arrays) -> dict[str, Array]:
+    """What a model answers to any number of rows, called as the engine calls it. Raises Setup ``unsupported_graph``."""
+    served, bare = Served.of(model), Pipeline(model)
+    try:
+        parts = [bare(part) for part in chunks(features, min(CHUNK_ROWS, served.most_rows))]
+    except Broken as error:
+        why = " ".join(str(error.__cause__).split())[:300]
+        raise Setup("unsupported_graph", f"the model fails on the rows ({why}): correct the rows, or the model") from error
+    return concatenated(parts)
+
+
 def describe_machine() -> dict[str, str]:
     """What the figures depend on."""
     try:
@@ -211,9 +230,9 @@ def _open(source: Path, pipeline: Pipeline, path: Path, wanted: Wanted, fit_shar
     one, two = split(data, fit_share)
     fit, test = _prepared(pipeline, one), _prepared(pipeline, two)
     remarks = check_features([fit, test])
-    answers = [_concatenated([Served.of(pipeline.model).forward(rows) for rows in _chunks(part.rows)]) for part in (fit, test)]
+    answers = [answers_of(pipeline.model, part.rows) for part in (fit, test)]
     asked = None if wanted.metric is None and data.labels is not None else wanted.metric or AGREEMENT
-    every = _concatenated(answers)
+    every = concatenated(answers)
     reading = choose_reading(every, data.labels, asked, class_names(pipeline))
     metric = choose_metric(wanted.metric, reading, data.labels)
     exams = []
@@ -242,12 +261,12 @@ def _prepared(pipeline: Pipeline, part: Data) -> Data:
     """The part's rows as the model takes them: as many as ``MOST_BYTES`` hold."""
     done: list[Arrays] = []
     size = 0
-    for chunk in _chunks(part.rows):
+    for chunk in chunks(part.rows, CHUNK_ROWS):
         done.append(pipeline.prepare(chunk))
         size += sum(array.nbytes for array in done[-1].values())
         if size > MOST_BYTES:
             break
-    rows = _concatenated(done)
+    rows = concatenated(done)
     count = len(next(iter(rows.values())))
     return replace(part.take(slice(0, count)), rows=rows)
 
@@ -289,11 +308,12 @@ def own_truth(said: Said) -> Array:
     return found
 
 
-def _chunks(arrays: Arrays) -> Iterator[Arrays]:
+def chunks(arrays: Arrays, rows: int) -> Iterator[Arrays]:
+    """So many rows at a time."""
     count = len(next(iter(arrays.values())))
-    for start in range(0, count, CHUNK_ROWS):
-        yield {name: array[start : start + CHUNK_ROWS] for name, array in arrays.items()}
+    for start in range(0, count, rows):
+        yield {name: array[start : start + rows] for name, array in arrays.items()}
 
 
-def _concatenated(parts: Sequence[Arrays]) -> dict[str, Array]:
+def concatenated(parts: Sequence[Arrays]) -> dict[str, Array]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

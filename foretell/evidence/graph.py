@@ -64,6 +64,7 @@ def _shapes(model: Any, row: Arrays) -> Shapes | None:
     from onnx import numpy_helper
 
     known = {each.name: tuple(each.dims) for each in model.graph.initializer}
+    known |= {each.values.name: tuple(each.dims) for each in model.graph.sparse_initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             known[node.output[0]] = numpy_helper.to_array(node.attribute[0].t).shape
@@ -113,6 +114,7 @@ def _parameters(model: Any) -> int:
         for each in graph.initializer
         if each.name not in scales and each.data_type != 7  # INT64: shapes and places
     )
+    whole += sum(math.prod(each.values.dims) for each in graph.sparse_initializer)
     return int(whole + sum(_attribute_values(node) for node in graph.node))
 
 

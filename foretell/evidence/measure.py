@@ -10,7 +10,7 @@ import numpy as np
 
 from foretell.backends import Backend
 from foretell.engine.warmup import fit_batches
-from foretell.evidence.energy import Meter, find_meter
+from foretell.evidence.energy import find_meter
 from foretell.evidence.graph import cost_of
 from foretell.evidence.metrics import Interval
 from foretell.evidence.progress import SILENT, Progress
@@ -20,8 +20,10 @@ from foretell.tensors import Arrays
 
 AIMS = ("latency", "throughput", "size")
 LEAST_ROUNDS, MOST_ROUNDS = 15, 250
-ROUND_S, ENOUGH_S = 0.003, 0.75
-"""Seconds of one model at one batch size: in one round at least, and in all rounds about."""
+ROUND_S = 0.003
+"""Seconds of one model in one round, at least."""
+UNDISTURBED, LEAST_KEPT = 0.9, 8
+"""A call counts if its thread ran for this share of it; unless fewer calls than this did."""
 BATCH_ROWS = 64
 """Rows at a time where throughput is measured: what the engine puts together by default."""
 
@@ -41,6 +43,14 @@ class Figures:
     p50_32_s: float
     rows_per_s: float
     joules: float | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One forward: seconds on the clock, and those in which its thread had a processor."""
+
+    seconds: float
+    own_s: float
 
 
 @dataclass(frozen=True)
@@ -80,22 +90,24 @@ class Subject:
 
 
 def measure(
-    subjects: Sequence[Subject], features: Arrays, progress: Progress = SILENT
+    subjects: Sequence[Subject], features: Arrays, timing_s: float, progress: Progress = SILENT
 ) -> tuple[list[Figures], Mapping[str, list[Gain]]]:
-    """The figures of each, and by aim how many times better than the first each is. ``features``: rows that models take."""
+    """The figures of each, and by aim how many times better than the first each is. ``features``: rows that models take.
+
+    ``timing_s``: about how long each model is timed at each batch size.
+    """
     served = [Served.of(subject.model) for subject in subjects]
-    meter = find_meter()
     times: dict[int, list[list[float]]] = {}
     joules: list[float | None] = []
     for rows in (1, 32, BATCH_ROWS):
-        times[rows], joules = _by_turns(served, _batches(features, rows), meter, progress)
+        times[rows], joules = _by_turns(served, _batches(features, rows), timing_s, progress)
     fixed = [_fixed(subject, features) for subject in subjects]
     figures = [
         replace(
             fixed[i],
-            p50_1_s=_typical(times[1][i]),
-            p50_32_s=_typical(times[32][i]),
-            rows_per_s=BATCH_ROWS / _typical(times[BATCH_ROWS][i]),
+            p50_1_s=statistics.median(times[1][i]),
+            p50_32_s=statistics.median(times[32][i]),
+            rows_per_s=BATCH_ROWS / statistics.median(times[BATCH_ROWS][i]),
             joules=joules[i],
         )
         for i in range(len(subjects))
@@ -124,36 +136,51 @@ def _fixed(subject: Subject, features: Arrays) -> Figures:
 
 
 def _by_turns(
-    served: Sequence[Served], batches: Sequence[Arrays], meter: Meter, progress: Progress
+    served: Sequence[Served], batches: Sequence[Arrays], timing_s: float, progress: Progress
 ) -> tuple[list[list[float]], list[float | None]]:
     """Of each model the median seconds of a forward in each round, and joules of a row if they can be told."""
-    medians: list[list[float]] = [[] for _ in served]
+    meter = find_meter()
+    rounds: list[list[list[Call]]] = [[] for _ in served]
     used: list[float | None] = [0.0 if meter.zones else None for _ in served]
-    calls = [0] * len(served)
     rows = len(next(iter(batches[0].values())))
     for each in served:
         each.forward(batches[0])  # what a runtime puts off to the first call
-    started, ends = time.perf_counter(), ENOUGH_S * len(served)
-    while len(medians[0]) < LEAST_ROUNDS or (len(medians[0]) < MOST_ROUNDS and time.perf_counter() - started < ends):
+    started, ends = time.perf_counter(), timing_s * len(served)
+    while len(rounds[0]) < LEAST_ROUNDS or (len(rounds[0]) < MOST_ROUNDS and time.perf_counter() - started < ends):
         progress.say(f"timing {rows} row{'s' * (rows > 1)}", min(1.0, (time.perf_counter() - started) / ends))
         for i, each in enumerate(served):
             before = meter.read_j()
-            seconds = _timed(each, batches)
+            rounds[i].append(_timed(each, batches))
             spent = meter.between(before, meter.read_j())
-            medians[i].append(statistics.median(seconds))
-            calls[i] += len(seconds)
             used[i] = None if spent is None or used[i] is None else (used[i] or 0.0) + spent
-    return medians, [None if each is None else each / (count * rows) for each, count in zip(used, calls, strict=True)]
+    counts = [sum(map(len, each)) * rows for each in rounds]
+    joules = [None if each is None else each / count for each, count in zip(used, counts, strict=True)]
+    return [undisturbed(each) for each in rounds], joules
 
 
-def _timed(served: Served, batches: Sequence[Arrays]) -> list[float]:
-    found: list[float] = []
+def _timed(served: Served, batches: Sequence[Arrays]) -> list[Call]:
+    found: list[Call] = []
     ends = time.perf_counter() + ROUND_S
     while not found or time.perf_counter() < ends:
-        start = time.perf_counter()
+        start, own = time.perf_counter(), time.thread_time()
         served.forward(batches[len(found) % len(batches)])
-        found.append(time.perf_counter() - start)
+        found.append(Call(time.perf_counter() - start, time.thread_time() - own))
     return found
+
+
+def undisturbed(rounds: Sequence[Sequence[Call]]) -> list[float]:
+    """The median seconds of each round's calls that had the processor to themselves; a round without any is left out.
+
+    Where hardly a call had, all count: such a model computes in other threads, or elsewhere.
+    """
+    calls = [call for each in rounds for call in each]
+    alone = sum(map(_is_alone, calls)) >= LEAST_KEPT
+    kept = [[call.seconds for call in each if not alone or _is_alone(call)] for each in rounds]
+    return [statistics.median(each) for each in kept if each]
+
+
+def _is_alone(call: Call) -> bool:
+    return call.own_s >= UNDISTURBED * call.seconds
 
 
 def _batches(features: Arrays, rows: int) -> list[Arrays]:
@@ -164,17 +191,12 @@ def _batches(features: Arrays, rows: int) -> list[Arrays]:
     return [{name: np.ascontiguousarray(array[each]) for name, array in features.items()} for each in places]
 
 
-def _typical(medians: Sequence[float]) -> float:
-    return statistics.median(medians)
-
-
 def _gain(original: Sequence[float], other: Sequence[float]) -> Gain:
-    """The ratio of the medians; rounds are drawn in pairs, as both models were as busy in one."""
-    pairs = np.array([original, other])
-    draws = np.random.default_rng(0).integers(0, pairs.shape[1], (1000, pairs.shape[1]))
-    one, two = np.median(pairs[:, draws], axis=2)
+    """The ratio of the medians."""
+    dice = np.random.default_rng(0)
+    one, two = (np.median(dice.choice(each, (1000, len(each))), axis=1) for each in (original, other))
     low, high = np.percentile(one / two, [2.5, 97.5])
-    return Gain(_typical(original) / _typical(other), (float(low), float(high)))
+    return Gain(statistics.median(original) / statistics.median(other), (float(low), float(high)))
 
 
 def _part(arrays: Arrays, start: int, stop: int) -> Arrays:

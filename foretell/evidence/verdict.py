@@ -33,7 +33,8 @@ class Budget:
 class Wanted:
     """What is asked of a candidate. ``metric`` None: what fits the model; ``label`` and ``map`` as for ``data.read_data``.
 
-    ``force``: a candidate that is not good enough is written all the same, marked as such.
+    ``force``: a candidate that is not good enough is written all the same, marked as such. ``timing_s``: seconds for each model
+    at each batch size.
     """
 
     aim: Aim = "latency"
@@ -42,6 +43,7 @@ class Wanted:
     label: str | None = None
     map: Mapping[str, str] = field(default_factory=dict)
     force: bool = False
+    timing_s: float = 0.75
 
 
 @dataclass(frozen=True)

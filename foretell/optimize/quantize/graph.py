@@ -21,6 +21,8 @@ LEAST_OPSET = 13
 MOST_BYTES = 2**31 - 2**24
 """Of a whole graph in memory: protobuf's own limit."""
 QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulNBits", "MatMulInteger"})
+TAKEN_ENDINGS = ("_scale", "_zero_point", "_quantized")
+"""The library names what it adds after a tensor, with these ends, and does not look whether the name is free."""
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 
@@ -72,6 +74,7 @@ def read_graph(source: Path, place: Path) -> Graph:
         simple = shape_inference.infer_shapes(onnx.load(str(path)))
     _name_nodes(simple)
     _flatten_biases(simple)
+    _rename_stored(simple)
     path.write_bytes(simple.SerializeToString())
     return Graph(source, path, simple)
 
@@ -153,3 +156,12 @@ def _flatten_biases(model: Any) -> None:
         bias = stored.get(node.input[2]) if node.op_type == "Gemm" and len(node.input) > 2 else None
         if bias is not None and len(bias.dims) == 2 and bias.dims[0] == 1:
             del bias.dims[0]
+
+
+def _rename_stored(model: Any) -> None:
+    """Stored tensors get out of the way of the names that the library will give."""
+    new = {each.name: f"{each.name}.stored" for each in model.graph.initializer if each.name.endswith(TAKEN_ENDINGS)}
+    for each in model.graph.initializer:
+        each.name = new.get(each.name, each.name)
+    for node in model.graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]

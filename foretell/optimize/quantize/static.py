@@ -9,7 +9,7 @@ from onnxruntime import quantization
 from foretell.errors import Setup
 from foretell.evidence.case import Case
 from foretell.evidence.progress import Progress
-from foretell.optimize.quantize.graph import Graph, changing, constants, quiet
+from foretell.optimize.quantize.graph import Graph, changing, quiet
 from foretell.optimize.quantize.method import Place
 from foretell.tensors import Arrays
 
@@ -38,7 +38,7 @@ class Static:
         self.graph = graph
         self.ranges = ranges
         self.options = options
-        self.layers = layers_of(graph, WEIGHED)
+        self.layers = layers_of(graph)
         self.remarks: Sequence[str] = ()
 
     def write(self, taken: Collection[str], target: Path) -> None:
@@ -79,7 +79,7 @@ def static(graph: Graph, case: Case, options: "Quantizing", progress: Progress) 
         raise Setup(
             "too_few_rows", f"{LEAST_ROWS} rows are needed to calibrate on, there are {min(options.rows, len(case.fit))}"
         )
-    if not layers_of(graph, WEIGHED):
+    if not layers_of(graph):
         return Static(graph, None, options)
     with changing(graph.source), quiet():
         calibrator = quantization.create_calibrator(
@@ -95,11 +95,10 @@ def static(graph: Graph, case: Case, options: "Quantizing", progress: Progress) 
         return Static(graph, calibrator.compute_data(), options)
 
 
-def layers_of(graph: Graph, kinds: Collection[str]) -> tuple[Place, ...]:
-    """The nodes of some kinds that have a stored weight of floats."""
-    stored = {name for name, tensor in constants(graph.model).items() if tensor.data_type == 1}
-    nodes = (node for node in graph.model.graph.node if node.op_type in kinds)
-    return tuple(Place(node.name, node.op_type) for node in nodes if stored & set(node.input[:3]))
+def layers_of(graph: Graph) -> tuple[Place, ...]:
+    """Also products of two activations, as in attention."""
+    nodes = (node for node in graph.model.graph.node if node.op_type in WEIGHED)
+    return tuple(Place(node.name, node.op_type) for node in nodes)
 
 
 class _Once(quantization.CalibrationDataReader):  # type: ignore[misc]  # the library has no types
