@@ -1,7 +1,7 @@
 """Five small models that are really trained, on data that comes with scikit-learn: each an .onnx file with its rows in an .npz.
 
-No framework is needed: heads and perceptrons are trained by scikit-learn. The network of convolutions has filters that are the
-principal components of patches, and the transformer attention that is random; what both give is what their heads are trained on.
+No framework is needed: heads and perceptrons are trained by scikit-learn. The filters of the convolutions are principal
+components of patches, and the attention of the transformer is random; what both give is what their heads are trained on.
 """
 
 import warnings
@@ -40,7 +40,8 @@ class Graph:
         """A node; its name is that of what it gives."""
         name = f"{kind.lower()}{len(self.nodes)}"
         names = [f"{name}.{number}" for number in range(len(weights))]
-        self.weights += [numpy_helper.from_array(np.ascontiguousarray(each), at) for each, at in zip(weights, names, strict=True)]
+        pairs = zip(weights, names, strict=True)
+        self.weights += [numpy_helper.from_array(np.ascontiguousarray(each), at) for each, at in pairs]
         self.nodes.append(helper.make_node(kind, [flow or self.flow, *names], [name], name, **attributes))
         self.flow = name
         return name
@@ -178,7 +179,8 @@ def _headed(
 
     kind = MLPClassifier if classifies else MLPRegressor
     features = graph.features(rows)
-    train, test = train_test_split(np.arange(len(rows)), test_size=0.5, random_state=SEED, stratify=labels if classifies else None)
+    alike = labels if classifies else None
+    train, test = train_test_split(np.arange(len(rows)), test_size=0.5, random_state=SEED, stratify=alike)
     mean, spread = (0, 1) if classifies else (labels[train].mean(), labels[train].std())
     head = kind(hidden_layer_sizes=hidden, random_state=SEED, max_iter=ROUNDS, alpha=1e-3 if classifies else 3.0)
     with warnings.catch_warnings():
@@ -195,12 +197,12 @@ def _headed(
 
 
 def _add_head(graph: Graph, head: Any, *, classifies: bool) -> None:
-    for place, (weights, biases) in enumerate(zip(head.coefs_, head.intercepts_, strict=True)):
-        two = classifies and len(head.classes_) == 2 and place == len(head.coefs_) - 1  # one logit becomes two
-        weights = np.hstack([-weights / 2, weights / 2]) if two else weights
-        biases = np.hstack([-biases / 2, biases / 2]) if two else biases
+    layers = list(zip(head.coefs_, head.intercepts_, strict=True))
+    if classifies and len(head.classes_) == 2:  # one logit becomes two
+        layers[-1] = tuple(np.hstack([-each / 2, each / 2]) for each in layers[-1])
+    for place, (weights, biases) in enumerate(layers):
         graph.add("Gemm", weights.astype(np.float32), biases.astype(np.float32))
-        if place < len(head.coefs_) - 1:
+        if place < len(layers) - 1:
             graph.add("Relu")
     if classifies:
         graph.add("Softmax", axis=-1)
