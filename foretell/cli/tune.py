@@ -17,24 +17,20 @@ if TYPE_CHECKING:
     from foretell.optimize.tune.variants import Maker
 
 
-class Numbers(click.ParamType):
-    """``1,2,4``."""
-
-    name = "numbers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(sorted({int(each) for each in value.split(",")}))
-        except ValueError:
-            numbers = ()
-        if not numbers or numbers[0] < 1:
-            self.fail(f"{value!r} is no list of numbers from 1, such as 1,2,4", param, ctx)
-        return numbers
+def read_numbers(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """``1,2,4``; none at all where nothing was said."""
+    if value is None:
+        return ()
+    try:
+        numbers = tuple(sorted({int(each) for each in value.split(",")}))
+    except ValueError:
+        numbers = ()
+    if not numbers or numbers[0] < 1:
+        raise click.BadParameter(f"{value!r} is no list of numbers from 1, such as 1,2,4", ctx, option)
+    return numbers
 
 
-PRECISIONS = ("int8", "float16")
+PRECISIONS: "tuple[Name, ...]" = ("int8", "float16")
 """Methods of quantizing whose models are served, beside the model as it is."""
 
 
@@ -46,9 +42,9 @@ PRECISIONS = ("int8", "float16")
 @click.option("--seconds", metavar="X", type=click.FloatRange(1, 86_400), help="Time for all looks.  [default: what is needed]")
 @click.option("--protocol", type=click.Choice(["json", "binary", "grpc"]), default="json", help="Spoken.  [default: json]")
 @click.option("--only", metavar="NAME", multiple=True, help="Only this runtime and precision; more than once for several.")
-@click.option("--workers", metavar="N,N", type=Numbers(), default=(), help="Only so many workers.")
-@click.option("--threads", metavar="N,N", type=Numbers(), default=(), help="Only so many threads of a forward.")
-@click.option("--batch-rows", metavar="N,N", type=Numbers(), default=(), help="Only so many rows of a batch.")
+@click.option("--workers", metavar="N,N", callback=read_numbers, help="Only so many workers.")
+@click.option("--threads", metavar="N,N", callback=read_numbers, help="Only so many threads of a forward.")
+@click.option("--batch-rows", metavar="N,N", callback=read_numbers, help="Only so many rows of a batch.")
 @click.option("--trust", is_flag=True, help="Load MODEL even if its format can run any code: a pickle, say.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def tune(model: str, slo: str, target: Path | None, as_json: bool, **options: Any) -> None:

@@ -87,7 +87,8 @@ def test_a_load_with_refusals_does_not_meet_the_objective() -> None:
 )
 def test_an_objective_is_a_percentile_and_a_time(text: str, percentile: str, bound_s: float) -> None:
     found = Objective.parse(text)
-    assert (found.percentile, found.bound_s) == (percentile, pytest.approx(bound_s))
+    assert found.percentile == percentile
+    assert found.bound_s == pytest.approx(bound_s)
 
 
 @pytest.mark.parametrize(
