@@ -38,7 +38,9 @@ PRECISIONS: "tuple[Name, ...]" = ("int8", "float16")
 @click.argument("model", metavar="MODEL")
 @judged_by_rows
 @click.option("--slo", metavar="P=TIME", required=True, help="What must hold: p99=20ms, p50=500us.")
-@click.option("-o", "--output", "target", metavar="FOLDER", type=click.Path(path_type=Path), help="[default: MODEL-tuned]")
+@click.option(
+    "-o", "--output", "target", metavar="FOLDER", type=click.Path(path_type=Path), help="To write.  [default: MODEL-tuned]"
+)
 @click.option("--seconds", metavar="X", type=click.FloatRange(1, 86_400), help="Time for all looks.  [default: what is needed]")
 @click.option("--protocol", type=click.Choice(["json", "binary", "grpc"]), default="json", help="Spoken.  [default: json]")
 @click.option("--only", metavar="NAME", multiple=True, help="Only this runtime and precision; more than once for several.")

@@ -20,6 +20,8 @@ LOOKS = 0.7
 """Of the time: for looks. The rest is for the best beside the default."""
 FIRST_ROUND = 0.8
 """A first round, in which everything is looked at, may take so much of its share."""
+OVERTIME = 2.0
+"""So many times the whole time the first round may take on a machine that is slower than thought: each gets its look."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class Search:
         ends = self.clock() + LOOKS * self.budget_s
         first = [default, *(each for each in self.space.coarse() if each != default)]
         soon = ends - (1 - self.share) * LOOKS * self.budget_s
-        looks = {look.candidate: look for look in self.halve(first, soon, told, first_until=ends)}
+        latest = ends + (OVERTIME - LOOKS) * self.budget_s
+        looks = {look.candidate: look for look in self.halve(first, soon, told, first_until=latest)}
         best = [look.candidate for look in ranked(list(looks.values()))[:REFINED]]
         fresh = [near for each in best for near in self.space.near(each) if near not in looks]
         if fresh:
