@@ -26,6 +26,7 @@ CHUNK_ROWS = 256
 MOST_BYTES = 2**30
 """Of rows as the model takes them, held for each part of the data."""
 FIT_SHARE = 0.5
+BUSY = "the machine was so busy that some times are those of the processor: measure again on a quiet one"
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Case:
             gains=mine,
             verdict=judge(scores, mine, self.wanted, made.trouble, costs),
             machine=describe_machine(),
-            remarks=(*self.remarks, *made.remarks),
+            remarks=(*self.remarks, *made.remarks, *((BUSY,) if any(each.busy for each in figures) else ())),
         )
 
     def inside(self, share: float = 0.7, seed: int = 0) -> "Case":

@@ -116,7 +116,7 @@ def _read_table(path: Path, signature: Signature, label: str | None, map: Mappin
     if name not in kinds or name in {spec.name for spec in signature.inputs}:
         return Data(_chunks(Source(path, signature, CHUNK_ROWS, map)))
     wide = Signature((*signature.inputs, TensorSpec(name, kinds[name])), signature.outputs)
-    arrays = _chunks(Source(path, wide, CHUNK_ROWS, {**_by_place(signature, kinds, name), **map}))
+    arrays = _chunks(Source(path, wide, CHUNK_ROWS, {**_by_place(signature, kinds, name), **map}), name)
     labels = arrays.pop(name)
     return Data(arrays, labels)
 
@@ -159,8 +159,8 @@ def _parquet_columns(path: Path) -> dict[str, Datatype]:
     return {field.name: Datatype.FP64 if any(test(field.type) for test in numbers) else Datatype.BYTES for field in schema}
 
 
-def _chunks(source: Source) -> dict[str, Array]:
-    """All rows of a source in one array for each input; a row that cannot be read is refused."""
+def _chunks(source: Source, label: str | None = None) -> dict[str, Array]:
+    """All rows of a source in one array for each input; a row that cannot be read is refused, or that has no ``label``."""
     parts: list[Arrays] = []
     count = 0
     with contextlib.closing(open_reader(source)) as reader:
@@ -168,7 +168,8 @@ def _chunks(source: Source) -> dict[str, Array]:
             rows = reader.decode(chunk) if len(chunk.numbers) else None
             bad = (*chunk.bad, *(rows.bad if rows is not None else ()))
             if bad:
-                raise Setup("broken_file", f"{source.path}, row {bad[0].row}: {bad[0].error}")
+                no_label = label is not None and f"column {label!r}" in bad[0].error
+                raise Setup("unlabelled" if no_label else "broken_file", f"{source.path}, row {bad[0].row}: {bad[0].error}")
             if rows is not None:
                 parts.append(rows.arrays)
                 count += len(rows)

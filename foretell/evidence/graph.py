@@ -91,7 +91,7 @@ def _run(model: bytes, names: Sequence[str], feeds: Arrays) -> dict[str, Shape] 
         values = session.run_with_ort_values(
             list(names), {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
         )
-    except REFUSALS:
+    except (*REFUSALS, RuntimeError, ValueError, TypeError):  # of a datatype that numpy lacks, too
         return None
     return {name: tuple(value.shape()) for name, value in zip(names, values, strict=True) if value.is_tensor()}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foretell.backends import Backend
+from foretell.backends import Backend, describe, isolated_parts
 from foretell.engine.warmup import fit_batches
 from foretell.evidence.energy import find_meter
 from foretell.evidence.graph import cost_of
@@ -33,7 +33,8 @@ class Figures:
     """Of one model. ``flops`` of one row, None where they cannot be counted; ``joules`` of one row in full batches.
 
     ``p50_1_s`` and ``p50_32_s`` are medians of forwards of 1 and of 32 rows, ``rows_per_s`` in batches of ``BATCH_ROWS``; a
-    model whose rows disturb each other is run as it is served, row by row.
+    model whose rows disturb each other is run as it is served, row by row. ``busy``: the machine was, and seconds are those of
+    the processor.
     """
 
     size_bytes: int
@@ -43,6 +44,7 @@ class Figures:
     p50_32_s: float
     rows_per_s: float
     joules: float | None = None
+    busy: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,12 @@ def measure(
     served = [Served.of(subject.model) for subject in subjects]
     times: dict[int, list[list[float]]] = {}
     joules: list[float | None] = []
+    busy = [False] * len(subjects)
     for rows in (1, 32, BATCH_ROWS):
-        times[rows], joules = _by_turns(served, _batches(features, rows), timing_s, progress)
+        rounds, joules = _by_turns(served, _batches(features, rows), timing_s, progress)
+        found = [undisturbed(each, computes_here(subject.model)) for each, subject in zip(rounds, subjects, strict=True)]
+        times[rows] = [medians for medians, _ in found]
+        busy = [before or now for before, (_, now) in zip(busy, found, strict=True)]
     fixed = [_fixed(subject, features) for subject in subjects]
     figures = [
         replace(
@@ -109,12 +115,13 @@ def measure(
             p50_32_s=statistics.median(times[32][i]),
             rows_per_s=BATCH_ROWS / statistics.median(times[BATCH_ROWS][i]),
             joules=joules[i],
+            busy=busy[i],
         )
         for i in range(len(subjects))
     ]
     sizes = [[float(each.size_bytes)] * 2 for each in figures]
-    found: dict[str, list[list[float]]] = {"latency": times[1], "throughput": times[BATCH_ROWS], "size": sizes}
-    return figures, {aim: [_gain(series[0], each) for each in series] for aim, series in found.items()}
+    series: dict[str, list[list[float]]] = {"latency": times[1], "throughput": times[BATCH_ROWS], "size": sizes}
+    return figures, {aim: [_gain(times_of[0], each) for each in times_of] for aim, times_of in series.items()}
 
 
 def size_on_disk(path: Path) -> int:
@@ -137,8 +144,8 @@ def _fixed(subject: Subject, features: Arrays) -> Figures:
 
 def _by_turns(
     served: Sequence[Served], batches: Sequence[Arrays], timing_s: float, progress: Progress
-) -> tuple[list[list[float]], list[float | None]]:
-    """Of each model the median seconds of a forward in each round, and joules of a row if they can be told."""
+) -> tuple[list[list[list[Call]]], list[float | None]]:
+    """Of each model the calls of each round, and joules of a row if they can be told."""
     meter = find_meter()
     rounds: list[list[list[Call]]] = [[] for _ in served]
     used: list[float | None] = [0.0 if meter.zones else None for _ in served]
@@ -155,7 +162,7 @@ def _by_turns(
             used[i] = None if spent is None or used[i] is None else (used[i] or 0.0) + spent
     counts = [sum(map(len, each)) * rows for each in rounds]
     joules = [None if each is None else each / count for each, count in zip(used, counts, strict=True)]
-    return [undisturbed(each) for each in rounds], joules
+    return rounds, joules
 
 
 def _timed(served: Served, batches: Sequence[Arrays]) -> list[Call]:
@@ -168,15 +175,23 @@ def _timed(served: Served, batches: Sequence[Arrays]) -> list[Call]:
     return found
 
 
-def undisturbed(rounds: Sequence[Sequence[Call]]) -> list[float]:
+def undisturbed(rounds: Sequence[Sequence[Call]], here: bool) -> tuple[list[float], bool]:
     """The median seconds of each round's calls that had the processor to themselves; a round without any is left out.
 
-    Where hardly a call had, all count: such a model computes in other threads, or elsewhere.
+    Where hardly a call had, seconds of the processor count for a model that computes ``here``, in the calling thread: that
+    is told by True. Another model may compute elsewhere, and all its calls count.
     """
     calls = [call for each in rounds for call in each]
     alone = sum(map(_is_alone, calls)) >= LEAST_KEPT
+    if here and not alone:
+        return [statistics.median(call.own_s for call in each) for each in rounds], True
     kept = [[call.seconds for call in each if not alone or _is_alone(call)] for each in rounds]
-    return [statistics.median(each) for each in kept if each]
+    return [statistics.median(each) for each in kept if each], False
+
+
+def computes_here(model: Backend) -> bool:
+    """Whether a forward runs in the thread that calls it, and in no other."""
+    return describe(model).get("threads") == "1" and not isolated_parts(model)
 
 
 def _is_alone(call: Call) -> bool:

@@ -16,7 +16,9 @@ OPSET, ML_OPSET, IR = 17, 3, 8
 
 
 def dense_model(student: Dense, form: Form) -> Any:
-    nodes, weights, last = [], {}, "features"
+    nodes: list[Any] = []
+    weights: dict[str, Array] = {}
+    last = "features"
     for at, (weight, bias) in enumerate(student.layers):
         weights |= {f"layer{at}.weight": weight, f"layer{at}.bias": bias}
         out = "raw" if at == len(student.layers) - 1 else f"layer{at}"
@@ -49,6 +51,10 @@ def with_answers(model: Any, form: Form) -> Any:
     """A model that gives "raw", with the teacher's outputs in its place. Names inside get a mark, so that none is there
     twice."""
     model = onnx.compose.add_prefix(model, "student/", rename_inputs=False, rename_outputs=False)
+    for each in [*model.graph.node, model.graph]:  # where in the user's code each came from
+        del each.metadata_props[:]
+        each.doc_string = ""
+    del model.graph.value_info[:]
     weights: dict[str, Array] = {}
     model.graph.node.extend(_tail(form, weights))
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())

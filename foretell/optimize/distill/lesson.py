@@ -16,6 +16,8 @@ Meaning = Literal["probabilities", "logits", "values"]
 SURE = 6.0
 """The logit of the class that is named by a teacher that gives no scores."""
 LEAST_PROBABILITY = 1e-7
+DIRECTION_ROWS = 512
+"""Rows that the main directions of hints are found on."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def form_of(case: Case) -> Form:
     decided = outputs[reading.decided] if reading.decided is not None else None
     if scored is not None and None in scored.shape:
         raise Setup("unsupported_graph", f"output {scored} has no known shape: export the teacher with one")
-    width = int(np.prod(scored.shape)) if scored is not None else len(reading.order)
+    width = int(np.prod([size or 0 for size in scored.shape])) if scored is not None else len(reading.order)
     return Form(signature, _meaning(case, scored), width, scored, decided, tuple(reading.order))
 
 
@@ -132,7 +134,11 @@ def _with_between(rows: Arrays, signature: Signature, times: int, seed: int) -> 
     for spec in signature.inputs:
         array = rows[spec.name]
         by = share.reshape(-1, *[1] * (array.ndim - 1))
-        between = array[one] * by + array[other] * (1 - by) if spec.dtype.is_float else array[one]
+        between = (
+            array[one].astype(np.float64) * by + array[other].astype(np.float64) * (1 - by)
+            if spec.dtype.is_float
+            else array[one]
+        )
         made[spec.name] = np.concatenate([array, between.astype(array.dtype)])
     return made
 
@@ -141,6 +147,6 @@ def with_hints(lesson: Lesson, hints: Array, most: int = 32) -> Lesson:
     """The lesson with what a layer of the teacher gave: its ``most`` main directions, each of variance 1."""
     flat = hints.reshape(len(hints), -1).astype(np.float64)
     flat = flat - flat.mean(axis=0)
-    _, sizes, ways = np.linalg.svd(flat[: min(len(flat), 4096)], full_matrices=False)
+    _, sizes, ways = np.linalg.svd(flat[:DIRECTION_ROWS], full_matrices=False)
     found = flat @ ways[: min(most, int((sizes > sizes[0] * 1e-3).sum()))].T
     return replace(lesson, hints=found / np.maximum(found.std(axis=0), 1e-9))

@@ -135,7 +135,7 @@ def _add_labels(slope: Matrix, given: Matrix, rows: NDArray[np.int64], lesson: L
 def shares(logits: Matrix) -> Matrix:
     """Softmax; of one logit the share of the second of two classes."""
     if logits.shape[1] == 1:
-        return 1 / (1 + np.exp(-np.clip(logits, -60, 60)))
+        return np.float32(1) / (1 + np.exp(-np.clip(logits, -60, 60))).astype(np.float32)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     found: Matrix = powers / powers.sum(axis=1, keepdims=True)
     return found

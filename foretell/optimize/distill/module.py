@@ -65,7 +65,7 @@ def cnn_student(form: Form, parameters: int, distilling: Distilling) -> Callable
     return _learner(fitting[-1], distilling, f"cnn of {fitting[-1].width} and {2 * fitting[-1].width} filters")
 
 
-class Convolutions(nn.Module):
+class Convolutions(nn.Module):  # type: ignore[misc]
     """Two convolutions of 3 x 3, each with a pool of 2 x 2 behind it, and a dense layer."""
 
     def __init__(self, shape: list[int], outputs: int, width: int) -> None:
@@ -115,7 +115,7 @@ def _learner(module: Any, distilling: Distilling, kind: str) -> Callable[[Lesson
     return learn
 
 
-class Scaled(nn.Module):
+class Scaled(nn.Module):  # type: ignore[misc]
     """A student whose answers are numbers learns them standardized; this puts them back."""
 
     def __init__(self, module: Any, lesson: Lesson) -> None:

@@ -51,7 +51,7 @@ def _correct(node: Any, weights: dict[str, Array], before: Mapping[str, Shape], 
         wanted = weights[node.input[1]].copy()
         for axis, (old, new) in enumerate(zip(before.get(node.output[0], ()), after.get(node.output[0], ()), strict=True)):
             if old != new and wanted[axis] > 0:
-                wanted[axis] = new
+                wanted[axis] = np.int64(new or 0)
         weights[node.input[1]] = wanted
     elif node.op_type == "Split" and len(node.input) > 1 and node.input[1] in weights:
         axis = attributes(node).get("axis", 0)

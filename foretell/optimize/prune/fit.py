@@ -85,7 +85,7 @@ def _start(group: Group, reader: Reader, graph: Graph, taken: Array) -> _State:
     labels = reader.labels(group)
     features = {unit: np.flatnonzero(labels == unit) for unit in range(group.units)}
     energy = float(np.einsum("fo,fg,go->", weights, squares, weights, optimize=True)) or 1.0
-    return _State(np.linalg.inv(squares), weights.copy(), features, energy)
+    return _State(np.linalg.inv(squares).astype(np.float64), weights.copy(), features, energy)
 
 
 def squares_of(taken: Array, constant: bool) -> Floats:

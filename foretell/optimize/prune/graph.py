@@ -22,25 +22,9 @@ Shape = tuple[int | None, ...]
 LARGEST_FILE_BYTES = 1_900_000_000  # of the 2 GB that one protobuf may have
 
 _FOLDED = frozenset(
-    [
-        "Identity",
-        "Transpose",
-        "Reshape",
-        "Cast",
-        "Unsqueeze",
-        "Squeeze",
-        "Concat",
-        "Gather",
-        "Slice",
-        "Shape",
-        "ConstantOfShape",
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Neg",
-        "Sqrt",
-    ]
+    {"Identity", "Transpose", "Reshape", "Cast", "Unsqueeze", "Squeeze", "Concat", "Gather"}
+    | {"Slice", "Shape", "ConstantOfShape", "Add", "Sub", "Mul", "Div", "Neg"}
+    | {"Sqrt"}
 )
 _OWN_CONSTANT = {"Reshape": 1, "Split": 1}
 """The inputs that are written anew when what they describe is cut: each node gets its own."""
@@ -80,7 +64,6 @@ class Graph:
     def to_proto(self, outputs: Sequence[str] = ()) -> Any:
         """A whole model again; ``outputs`` are values inside that it is to give too."""
         model = copy.deepcopy(self.model)
-        del model.graph.initializer[:]
         model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in self.weights.items())
         there = set(self.outputs)
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(outputs) if name not in there)
@@ -129,6 +112,8 @@ def graph_of(model: Any) -> Graph:
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for sparse in model.graph.sparse_initializer:
         weights[sparse.values.name] = _dense(sparse)
+    for field in ("initializer", "sparse_initializer", "value_info"):
+        del getattr(model.graph, field)[:]
     _fold(model, weights)
     shapes = _probe(model, weights, _infer(model, weights))
     _settle_reshapes(model, weights, shapes)
@@ -137,8 +122,7 @@ def graph_of(model: Any) -> Graph:
     used = {name for node in model.graph.node for name in _taken(node)} | {value.name for value in model.graph.output}
     weights = {name: array for name, array in weights.items() if name in used}
     kept = [value for value in model.graph.input if value.name not in weights]
-    for field in ("initializer", "sparse_initializer", "input", "value_info"):
-        del getattr(model.graph, field)[:]
+    del model.graph.input[:]
     model.graph.input.extend(kept)
     return Graph(model, weights, {**shapes, **{name: array.shape for name, array in weights.items()}})
 
@@ -226,7 +210,6 @@ def _return_folded_outputs(model: Any, weights: Arrays) -> None:
 
 def _infer(model: Any, weights: Arrays) -> dict[str, Shape]:
     whole = copy.deepcopy(model)
-    del whole.graph.initializer[:]
     whole.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
     inferred = onnx.shape_inference.infer_shapes(whole, data_prop=True).graph
     found = {value.name: _shape(value) for value in [*inferred.input, *inferred.output, *inferred.value_info]}
@@ -244,7 +227,10 @@ def _probe(model: Any, weights: Arrays, inferred: dict[str, Shape]) -> dict[str,
     graph, found = Graph(model, weights, inferred), []
     for rows in (2, 3):
         feeds = {
-            value.name: np.zeros((rows, *(shape or ())[1:]), helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+            value.name: np.zeros(
+                (rows, *(size or 0 for size in (shape or ())[1:])),
+                helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+            )
             for value, shape in zip(inputs, shapes, strict=True)
         }
         found.append([np.shape(array) for array in graph.session(names).run(names, feeds)])

@@ -72,7 +72,7 @@ def _refit(reader: Reader, graph: Graph, stays: Array, taken: Array, wanted: Arr
         matrix = np.vstack([matrix, np.zeros((1, matrix.shape[1]))])
         free = np.vstack([free, np.ones((1, free.shape[1]))])
     squares = squares_of(taken, bias is not None)
-    missing = features.T @ (wanted - bias_inside(reader, bias) - features @ matrix) / len(features)
+    missing = features.T @ (wanted.astype(np.float64) - bias_inside(reader, bias) - features @ matrix) / len(features)
     fitted = matrix + _conjugate(squares, missing, free)
     inner = fitted if bias is None else fitted[:-1]
     changed = {reader.weight: reader.weight_of(inner, weight)}

@@ -11,80 +11,21 @@ from foretell.optimize.prune.graph import Graph, attributes, has_subgraph
 from foretell.optimize.prune.ties import Indices, Place, Ties
 
 EACH_ALONE = frozenset(
-    [
-        "Relu",
-        "LeakyRelu",
-        "Sigmoid",
-        "Tanh",
-        "Elu",
-        "Selu",
-        "Celu",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "Mish",
-        "Swish",
-        "Softplus",
-        "Softsign",
-        "Erf",
-        "Exp",
-        "Log",
-        "Sqrt",
-        "Abs",
-        "Neg",
-        "Clip",
-        "Identity",
-        "Dropout",
-        "Cast",
-        "ThresholdedRelu",
-        "Reciprocal",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Sign",
-        "Not",
-        "IsNaN",
-        "Sin",
-        "Cos",
-    ]
+    {"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Elu", "Selu", "Celu", "Gelu"}
+    | {"HardSigmoid", "HardSwish", "Mish", "Swish", "Softplus", "Softsign", "Erf", "Exp"}
+    | {"Log", "Sqrt", "Abs", "Neg", "Clip", "Identity", "Dropout", "Cast"}
+    | {"ThresholdedRelu", "Reciprocal", "Floor", "Ceil", "Round", "Sign", "Not", "IsNaN"}
+    | {"Sin", "Cos"}
 )
 BROADCAST = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pow",
-        "Min",
-        "Max",
-        "Sum",
-        "PRelu",
-        "Where",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "And",
-        "Or",
-        "Mod",
-    ]
+    {"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum"}
+    | {"PRelu", "Where", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And"}
+    | {"Or", "Mod"}
 )
-POOLS = frozenset(["MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"])
+POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"})
 REDUCE = frozenset(
-    [
-        "ReduceMean",
-        "ReduceSum",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceProd",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceSumSquare",
-        "ReduceLogSumExp",
-        "ArgMax",
-        "ArgMin",
-    ]
+    {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare"}
+    | {"ReduceLogSumExp", "ArgMax", "ArgMin"}
 )
 
 
@@ -388,7 +329,7 @@ def _runs(ours: Sequence[int | None], theirs: Sequence[int | None]) -> list[tupl
             continue
         run, counts = ([left[0][0]], [right[0][0]]), [left.pop(0)[1], right.pop(0)[1]]
         while counts[0] != counts[1]:
-            side = int(counts[0] > counts[1])
+            side = int((counts[0] or 0) > (counts[1] or 0))
             rest = (left, right)[side]
             if not rest or rest[0][1] is None:
                 return runs

@@ -13,7 +13,7 @@ from foretell.optimize.prune.ties import Group, Indices
 from foretell.tensors import Array, Arrays
 
 Floats = NDArray[np.float64]
-MOST_SAMPLES = 16_384
+MOST_SAMPLES = 8_192
 
 
 @dataclass(frozen=True)

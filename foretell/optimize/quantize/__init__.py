@@ -65,6 +65,7 @@ def quantize(
         import onnx  # noqa: F401 - here, so that the refusal comes first
     case = open_case(model, data, wanted, progress)
     try:
+        check_target(case.source, target)
         with staged(target) as place:
             evidence = quantize_case(case, place / target.name, options, progress)
             tell(evidence)

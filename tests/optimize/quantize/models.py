@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn import datasets
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 Floats = NDArray[np.float32]
 SHARE = 0.5
@@ -188,7 +188,7 @@ def _dense(graph: Builder, source: str, weights: Sequence[Any], biases: Sequence
 
 def _head(graph: Builder, source: str, images: Floats, labels: Any) -> None:
     """A layer on what the graph makes so far, trained, and its softmax."""
-    features = _run(graph, source, images, ["n"])
+    features = _run(graph, source, images, ["features"])
     with threadpool_limits(1):
         fitted = LogisticRegression(max_iter=300, C=0.1).fit(_train(features), _train(labels))
     graph.add("Gemm", [source, graph.weight("head_w", fitted.coef_.T), graph.weight("head_b", fitted.intercept_)], "head")
@@ -196,13 +196,12 @@ def _head(graph: Builder, source: str, images: Floats, labels: Any) -> None:
 
 
 def _run(graph: Builder, output: str, rows: Floats, dims: Sequence[int | str]) -> Floats:
-    shape = ["n", *rows.shape[1:]]
+    """What the graph makes so far of some rows; ``dims``: the axes of one row of it."""
     wide = Builder()
     wide.nodes, wide.weights = [*graph.nodes, helper.make_node("Identity", [output], ["found"])], graph.weights
-    rank = ["n"] + [None] * (len(dims) if dims != ["n"] else 1)  # type: ignore[list-item]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(wide.bytes({"x": shape}, {"found": rank}), options)
+    session = onnxruntime.InferenceSession(wide.bytes({"x": ["n", *rows.shape[1:]]}, {"found": ["n", *dims]}), options)
     found: Floats = session.run(["found"], {"x": rows})[0]
     return found
 
