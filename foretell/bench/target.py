@@ -38,7 +38,7 @@ def find_target(where: str, protocol: str, model: str | None) -> Iterator[Target
     if "://" in where:
         yield _describe(Address.parse(where), protocol, model)
         return
-    with _served(where, protocol) as (http, grpc):
+    with served(where, protocol) as (http, grpc):
         name = model or _only_model(http)
         yield _describe(grpc if protocol == "grpc" else http, protocol, name)
 
@@ -111,12 +111,15 @@ def _metadata_grpc(address: Address, name: str) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _served(path: str, protocol: str) -> Iterator[tuple[Address, Address]]:
-    """`foretell serve PATH` on free ports, with its settings from the environment, up to the end of the block."""
+def served(path: str, protocol: str, *flags: str) -> Iterator[tuple[Address, Address]]:
+    """`foretell serve PATH` on free ports, with its settings from flags and the environment, up to the end of the block.
+
+    Gives where it speaks HTTP, and gRPC if that is the protocol. Raises Setup when it does not start.
+    """
     if not Path(path.partition(".py:")[0]).exists() and not Path(path).exists() and ".py:" not in path:
         raise Setup("missing_file", f"there is no model at {path}; a server is named by its URL, as http://127.0.0.1:8000")
     line = [sys.executable, "-m", "foretell", "serve", path, "--http-port", "0", "--timeouts-drain-grace-s", "0"]
-    line += ["--grpc-port", "0"] if protocol == "grpc" else []
+    line += [*(("--grpc-port", "0") if protocol == "grpc" else ()), *flags]
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, text=True) as server:
         try:
             assert server.stdout is not None

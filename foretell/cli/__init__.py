@@ -14,9 +14,10 @@ from foretell.cli.predict import predict
 from foretell.cli.prune import prune
 from foretell.cli.quantize import quantize
 from foretell.cli.serve import serve
+from foretell.cli.tune import tune
 from foretell.sockets import open_standard_streams
 
-VERBS = (serve, predict, inspect, ask, jobs, bench, convert, quantize, prune, distill, demo)
+VERBS = (serve, predict, inspect, ask, jobs, bench, convert, quantize, prune, distill, tune, demo)
 """In the order of the help."""
 
 
@@ -41,6 +42,7 @@ def cli() -> None:
       foretell quantize model.onnx -o small.onnx --data rows.csv
       foretell prune model.onnx -o small.onnx --data rows.csv
       foretell distill model.onnx -o small.onnx --data rows.csv
+      foretell tune model.onnx --data rows.csv --slo p99=20ms
       foretell demo
     """
 

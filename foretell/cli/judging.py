@@ -1,6 +1,6 @@
 """The options of the verbs that change a model and judge the outcome, read in one way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,24 +44,39 @@ OPTIONS = (
     click.option("--force", is_flag=True, help="Write the model even if it is not good enough, marked as such."),
 )
 
+BY_ROWS = OPTIONS[1:6]
+"""Those that say by what is judged, without what is written: --data to --budget."""
+
 
 def judged(verb: Verb) -> Verb:
     """Gives a verb these options, in this order."""
-    for option in reversed(OPTIONS):
+    return _given(verb, OPTIONS)
+
+
+def judged_by_rows(verb: Verb) -> Verb:
+    """Gives a verb those of ``BY_ROWS``."""
+    return _given(verb, BY_ROWS)
+
+
+def _given(verb: Verb, options: Sequence[Callable[[Verb], Verb]]) -> Verb:
+    for option in reversed(options):
         verb = option(verb)
     return verb
 
 
 def read_wanted(options: dict[str, Any]) -> "Wanted":
-    """Takes these options, but for the paths, out of ``options``; and sets up logging. Raises Setup ``wrong_setting``."""
+    """Takes these options, but for the paths, out of ``options``; and sets up logging. Raises Setup ``wrong_setting``.
+
+    A verb that has not all of them wants the defaults of the others.
+    """
     read_settings(None, {name: options.pop(name) for name in list(options) if name.startswith("log__")})
     from foretell.evidence.verdict import Wanted, parse_budget
 
     return Wanted(
-        aim=options.pop("aim"),
+        aim=options.pop("aim", "latency"),
         budget=parse_budget(options.pop("budget")),
         metric=options.pop("metric"),
         label=options.pop("label"),
         map=read_pairs(options.pop("pairs")),
-        force=options.pop("force"),
+        force=options.pop("force", False),
     )

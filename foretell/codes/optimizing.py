@@ -34,4 +34,24 @@ OPTIMIZING: dict[str, tuple[type[ForetellError], str, str]] = {
         "The changed model is not good enough to be written: nothing was.",
         "Read the reasons in the message; raise `--budget`, ask for something else with `--for`, or write it with `--force`.",
     ),
+    "wrong_objective": (
+        Setup,
+        "The objective of a search cannot be read.",
+        "Write a percentile and a time with `--slo`, as in `--slo p99=20ms`.",
+    ),
+    "unmet_objective": (
+        Setup,
+        "Nothing that was tried keeps to the objective, not even for one client at a time.",
+        "Allow more time with `--slo`, or make the model smaller; the table that was written shows how near each came.",
+    ),
+    "short_budget": (
+        Setup,
+        "The time is too short for one look at each candidate.",
+        "Give more `--seconds`, or leave fewer candidates with `--only`, `--workers`, `--threads` or `--batch-rows`.",
+    ),
+    "cannot_tune": (
+        Setup,
+        "The model cannot be searched: it is not one model, cannot be served here, or nothing of it is left to try.",
+        "Do as the message says; `foretell inspect` shows whether a model can be served.",
+    ),
 }
