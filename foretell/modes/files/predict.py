@@ -160,7 +160,7 @@ class Run:
         """Measured, with nothing written. Raises Setup, Unavailable."""
         check_target(self.inputs, self.target)
         shards = plan(self.inputs, Cut(SHARD_ROWS, limit=self.options.limit))
-        return measure(shareable(self.pipeline), self.work, shards, self.settings, self.workers)
+        return measure(shareable(self.pipeline), self.work, shards, self.settings, self.workers, self.options.limit)
 
     def _shard_rows(self, ledger: Ledger) -> int:
         """As they were, for a run that is taken up again. Raises Setup for rows that do not fit, before anything is written."""
