@@ -138,7 +138,7 @@ class RawColumns:
         return columns
 
     def values(self, lines: Sequence[bytes], broken: set[int]) -> Any:
-        """The only column as an Arrow array of numbers, truth values or texts; ``broken`` gets the lines that are no objects."""
+        """The only column as an Arrow array of numbers, truth values or texts; ``broken`` gets lines that are no objects."""
         with needs_extra("--where", "files"):
             import pyarrow as pa
         found: list[Any] = []
