@@ -2,8 +2,8 @@
 
 import contextlib
 import io
-import itertools
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -44,21 +44,23 @@ class Forecast:
         return asdict(self)
 
 
-def measure(pipeline: Pipeline, work: Work, shards: Iterator[Shard], settings: PredictSettings, workers: int) -> Forecast:
+def measure(
+    pipeline: Pipeline, work: Work, shards: Iterator[Shard], settings: PredictSettings, workers: int, limit: int | None
+) -> Forecast:
     """Answers rows for some seconds, into nothing, by as many threads as a run would. Raises Setup, Unavailable."""
-    first = next(shards)
     started, before = time.perf_counter(), read_joules()
     rows = bad = 0
-    for shard in itertools.chain([first], shards):
-        for result in _answer(pipeline, work, shard, workers):
+    total = None
+    results = ((shard, result) for shard in shards for result in _answer(pipeline, work, shard, workers))
+    with contextlib.closing(results):
+        for shard, result in results:
             rows += result.rows + result.passed_over
             bad += len(result.bad)
             if time.perf_counter() - started > SAMPLE_S:
+                total = min(round(shard.rows / shard.share), limit or sys.maxsize)
                 break
-        if time.perf_counter() - started > SAMPLE_S:
-            break
     sample_s = time.perf_counter() - started
-    total = round(first.rows / first.share) if first.share else rows + bad
+    total = rows + bad if total is None else total
     rate = (rows + bad) / sample_s
     seconds = total / rate if rate else 0.0
     watts = settings.watts or _watts(before, sample_s)

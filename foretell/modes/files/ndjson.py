@@ -93,9 +93,11 @@ class NdjsonReader:
 
     def _choose(self, chunk: Chunk) -> tuple[Chunk, int]:
         """The wanted rows of a chunk, and how many it has besides."""
-        wanted = self.selection.mask(chunk.numbers, lambda name: RawColumns([name]).values(chunk.raw, name))
+        broken: set[int] = set()
+        wanted = self.selection.mask(chunk.numbers, lambda name: RawColumns([name]).values(chunk.raw, broken))
         if wanted is None:
             return chunk, 0
+        wanted[list(broken)] = True  # they cannot be looked into: they are bad rows, not rows that did not pass
         lines = [line for line, is_wanted in zip(chunk.raw, wanted, strict=True) if is_wanted]
         return replace(chunk, numbers=chunk.numbers[wanted], raw=lines), len(wanted) - len(lines)
 
@@ -135,17 +137,18 @@ class RawColumns:
             columns[name][:] = [bytes(getattr(row, f"k{at}")) for row in rows]
         return columns
 
-    def values(self, lines: Sequence[bytes], name: str) -> Any:
-        """One column as an Arrow array of numbers, truth values or texts; empty where a line has none, or is no object."""
+    def values(self, lines: Sequence[bytes], broken: set[int]) -> Any:
+        """The only column as an Arrow array of numbers, truth values or texts; ``broken`` gets lines that are no objects."""
         with needs_extra("--where", "files"):
             import pyarrow as pa
         found: list[Any] = []
-        for line in lines:
+        for place, line in enumerate(lines):
             try:
                 row: Any = self.row.decode(line)
                 value = msgspec.json.decode(row.k0)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 value = None
+                broken.add(place)
             found.append(value if isinstance(value, str | bool | int | float) else None)
         kinds = {type(value) for value in found if value is not None}
         if kinds <= {int, float}:

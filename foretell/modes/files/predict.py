@@ -14,7 +14,7 @@ from foretell.cpus import usable_cpus
 from foretell.errors import Setup
 from foretell.modes.files.executor import Executor, Threads
 from foretell.modes.files.forecast import Forecast, measure
-from foretell.modes.files.inputs import Inputs, find_inputs
+from foretell.modes.files.inputs import Inputs, find_inputs, takes_media
 from foretell.modes.files.ledger import Ledger
 from foretell.modes.files.options import Options
 from foretell.modes.files.plan import Cut, plan
@@ -35,7 +35,9 @@ CHUNK_BYTES = 8 * 2**20
 OPEN_LENGTH = 512
 TEXT_BYTES = 256
 ENCODED_BYTES = 64 * 2**10
-"""What is reckoned for an axis of open length, a text, and bytes that are no text: an encoded image."""
+MEDIA_ROWS = 16
+"""What is reckoned for an axis of open length, a text, and bytes that are no text: an encoded image; a chunk has
+``MEDIA_ROWS`` of those at most, so that some are decoded while others are in the model."""
 
 
 def predict(
@@ -96,6 +98,7 @@ def _stream(pipeline: Pipeline, source: str | Path, target: str | Path, settings
 
 def make_work(pipeline: Pipeline, form: str, settings: PredictSettings, options: Options, *, ids: bool) -> Work:
     """What is the same for all shards, but where their parts go."""
+    is_media = takes_media(pipeline.signature) and not pipeline.signature.inputs[0].text
     return Work(
         models=dict(options.models),
         parts="",
@@ -104,7 +107,7 @@ def make_work(pipeline: Pipeline, form: str, settings: PredictSettings, options:
         keep=tuple(options.keep),
         choice=Choice(options.where, options.sample, options.seed, options.only),
         ids=ids,
-        chunk_rows=chunk_rows(pipeline, settings.batch_rows),
+        chunk_rows=chunk_rows(pipeline, min(settings.batch_rows, MEDIA_ROWS) if is_media else settings.batch_rows),
         sample_rate_hz=settings.sample_rate_hz,
         row_timeout_s=settings.row_timeout_s,
         retries=settings.retries,
@@ -160,7 +163,7 @@ class Run:
         """Measured, with nothing written. Raises Setup, Unavailable."""
         check_target(self.inputs, self.target)
         shards = plan(self.inputs, Cut(SHARD_ROWS, limit=self.options.limit))
-        return measure(shareable(self.pipeline), self.work, shards, self.settings, self.workers)
+        return measure(shareable(self.pipeline), self.work, shards, self.settings, self.workers, self.options.limit)
 
     def _shard_rows(self, ledger: Ledger) -> int:
         """As they were, for a run that is taken up again. Raises Setup for rows that do not fit, before anything is written."""

@@ -17,6 +17,9 @@ SHARD_ROWS = 2**18
 LEAST_ROWS = 16
 SHARD_S = 5.0
 TRIED_ROWS = 64
+TRIED_MEDIA = 4
+MEDIA_SHARDS = 16
+"""Into at least so many shards a folder of images or sounds is cut, so that all workers end at about the same time."""
 
 
 def choose_rows(pipeline: Pipeline, work: Work, inputs: Inputs) -> int:
@@ -24,19 +27,20 @@ def choose_rows(pipeline: Pipeline, work: Work, inputs: Inputs) -> int:
 
     Raises Setup for rows that do not fit the pipeline at all, by opening the first file.
     """
-    shard = next(plan(inputs, Cut(TRIED_ROWS)))
+    most = SHARD_ROWS if not inputs.are_media else max(LEAST_ROWS, len(inputs.files) // MEDIA_SHARDS)
+    shard = next(plan(inputs, Cut(TRIED_MEDIA if inputs.are_media else TRIED_ROWS)))
     with contextlib.closing(open_reader(source_of(work, shard, pipeline))) as reader:
         if shard.share >= 1:
-            return SHARD_ROWS  # it is all in one
+            return most  # it is all in one
         started = time.perf_counter()
         chunk = next(iter(reader.chunks()), None)
         rows = reader.decode(chunk) if chunk is not None and len(chunk.numbers) else None
         decode_s = time.perf_counter() - started if inputs.are_media else 0.0
     if rows is None or not len(rows):
-        return SHARD_ROWS
+        return most
     row_s = (decode_s + _time(pipeline, rows)) / len(rows)
-    if row_s * SHARD_ROWS <= SHARD_S:
-        return SHARD_ROWS
+    if row_s * most <= SHARD_S:
+        return most
     return max(LEAST_ROWS, 1 << (int(SHARD_S / row_s).bit_length() - 1))
 
 
