@@ -13,9 +13,8 @@ import orjson
 from numpy.typing import NDArray
 
 from foretell.errors import Setup
-from foretell.modes.files.formats import format_of, open_reader
-from foretell.modes.files.images import SUFFIXES as IMAGES
-from foretell.modes.files.rows import Source
+from foretell.modes.files import read_chunks
+from foretell.modes.files.inputs import MEDIA, format_of
 from foretell.plugins import did_you_mean, needs_extra
 from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec, cast
 
@@ -114,9 +113,9 @@ def _read_table(path: Path, signature: Signature, label: str | None, map: Mappin
         raise Setup("unlabelled", f"{path} has no column {label!r}{did_you_mean(label, list(kinds))}")
     name = label or LABEL
     if name not in kinds or name in {spec.name for spec in signature.inputs}:
-        return Data(_chunks(Source(path, signature, CHUNK_ROWS, map)))
+        return Data(_chunks(path, signature, map))
     wide = Signature((*signature.inputs, TensorSpec(name, kinds[name])), signature.outputs)
-    arrays = _chunks(Source(path, wide, CHUNK_ROWS, {**_by_place(signature, kinds, name), **map}), name)
+    arrays = _chunks(path, wide, {**_by_place(signature, kinds, name), **map}, name)
     labels = arrays.pop(name)
     return Data(arrays, labels)
 
@@ -159,24 +158,23 @@ def _parquet_columns(path: Path) -> dict[str, Datatype]:
     return {field.name: Datatype.FP64 if any(test(field.type) for test in numbers) else Datatype.BYTES for field in schema}
 
 
-def _chunks(source: Source, label: str | None = None) -> dict[str, Array]:
-    """All rows of a source in one array for each input; a row that cannot be read is refused, or that has no ``label``."""
+def _chunks(
+    path: Path, signature: Signature, map: Mapping[str, str] | None = None, label: str | None = None
+) -> dict[str, Array]:
+    """All rows at a path in one array for each input; a row that cannot be read is refused, or that has no ``label``."""
     parts: list[Arrays] = []
     count = 0
-    with contextlib.closing(open_reader(source)) as reader:
-        for chunk in reader.chunks():
-            rows = reader.decode(chunk) if len(chunk.numbers) else None
-            bad = (*chunk.bad, *(rows.bad if rows is not None else ()))
-            if bad:
-                no_label = label is not None and f"column {label!r}" in bad[0].error
-                raise Setup("unlabelled" if no_label else "broken_file", f"{source.path}, row {bad[0].row}: {bad[0].error}")
-            if rows is not None:
-                parts.append(rows.arrays)
-                count += len(rows)
-                _check_most(source.path, count)
+    for rows, bad in read_chunks(path, signature, CHUNK_ROWS, map):
+        if bad:
+            no_label = label is not None and f"column {label!r}" in bad[0].error
+            raise Setup("unlabelled" if no_label else "broken_file", f"{path}, row {bad[0].row}: {bad[0].error}")
+        if rows is not None and len(rows):
+            parts.append(rows.arrays)
+            count += len(rows)
+            _check_most(path, count)
     if not parts:
-        raise Setup("broken_file", f"{source.path} has no rows: name a file that has some")
-    return {name: _joined(source.path, name, [part[name] for part in parts]) for name in parts[0]}
+        raise Setup("broken_file", f"{path} has no rows: name a file that has some")
+    return {name: _joined(path, name, [part[name] for part in parts]) for name in parts[0]}
 
 
 def _joined(path: Path, name: str, parts: list[Array]) -> Array:
@@ -216,9 +214,9 @@ def _read_classes(folder: Path, signature: Signature) -> Data:
     """A folder with a subfolder for each class; or images alone, which have no labels."""
     classes = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
     if not classes:
-        return Data(_chunks(Source(folder, signature, CHUNK_ROWS)))
+        return Data(_chunks(folder, signature))
     _check_most(folder, sum(1 for _ in _images(folder)))
-    parts = [_chunks(Source(each, signature, CHUNK_ROWS)) for each in classes]
+    parts = [_chunks(each, signature) for each in classes]
     counts = [len(next(iter(part.values()))) for part in parts]
     labels: Any = list(itertools.chain(*([each.name.encode()] * count for each, count in zip(classes, counts, strict=True))))
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -226,7 +224,7 @@ def _read_classes(folder: Path, signature: Signature) -> Data:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    return (file for file in folder.glob("*/*") if file.suffix.lower() in IMAGES)
+    return (file for file in folder.glob("*/*") if file.suffix.lower() in MEDIA)
 
 
 def _check_most(path: Path, count: int) -> None:

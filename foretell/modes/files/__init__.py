@@ -7,7 +7,7 @@ from foretell.modes.files.predict import forecast, predict
 from foretell.modes.files.progress import Progress
 from foretell.modes.files.report import Report
 from foretell.modes.files.run import Task, open_runner, run_shard
-from foretell.modes.files.sample import read_rows
+from foretell.modes.files.sample import read_chunks, read_rows
 from foretell.modes.files.several import combine
 from foretell.modes.files.shard import Done, Shard, Work, from_json, to_json
 
@@ -27,6 +27,7 @@ __all__ = [
     "from_json",
     "open_runner",
     "predict",
+    "read_chunks",
     "read_rows",
     "run_shard",
     "to_json",
