@@ -42,7 +42,8 @@ class ChildWork:
         process = await asyncio.create_subprocess_exec(*self.command, stdin=pipe, stdout=pipe, limit=LONGEST_LINE)
         assert process.stdin is not None
         try:
-            process.stdin.write(orjson.dumps(order) + b"\n")
+            with contextlib.suppress(OSError, RuntimeError):  # it was killed before it could read; uvloop raises the latter
+                process.stdin.write(orjson.dumps(order) + b"\n")
             done = await _listen(process, notes)
             code = await process.wait()
         finally:
