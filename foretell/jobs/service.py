@@ -15,7 +15,8 @@ from foretell.jobs.limits import Limits
 
 log = logging.getLogger("foretell")
 
-LOOK_S = 1.0  # how often the jobs are counted, and leases looked after at least
+LOOK_S = 1.0  # how often the jobs are counted
+RENEW_S = 2.0  # how often leases are renewed at least, and so how soon a job that another process cancels is ended
 SWEEP_S = 30.0
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25  # between looks at a job that another process may have
 Announce = Callable[[Job, Outcome], Sequence[Job]]
@@ -142,7 +143,7 @@ class JobService:
 
     async def _keep_leases(self) -> None:
         while True:
-            await asyncio.sleep(min(LOOK_S, self.limits.lease_s / 4))
+            await asyncio.sleep(min(RENEW_S, self.limits.lease_s / 4))
             ids = self.running
             if not ids:
                 continue

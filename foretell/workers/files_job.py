@@ -26,7 +26,7 @@ LONGEST_MESSAGE = 10_000
 SETTINGS = {"batch_rows": "batch_rows", "max_errors": "max_errors", "retries": "retries", "concurrency": "workers"}
 OPTIONS = {name: name for name in ("map", "keep", "where", "limit", "sample", "only", "restart")}
 """Name in an order -> name in the settings or options of a run."""
-TELL_EVERY_S = 0.5
+TELL_EVERY_S = 2.0
 
 
 def do(order: bytes, say: "Voice") -> None:
@@ -100,7 +100,7 @@ def find_model(told: dict[str, Any], name: str, version: str) -> ModelSource:
 
 
 class Teller:
-    """Tells the server how far a job is, twice a second at most."""
+    """Tells the server how far a job is, every two seconds at most."""
 
     def __init__(self, say: Voice) -> None:
         self.say = say
