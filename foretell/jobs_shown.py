@@ -14,7 +14,9 @@ from foretell.client.jobs import JobsClient
 from foretell.observe.logs import escape
 
 SOME_ROWS_FAILED = 3
-COLUMNS = ("id", "kind", "state", "created_at", "finished_at")
+COLUMNS = ("id", "state", "created_at")
+LEAST_WIDTH = 120
+"""Where less is there, a line goes on over the edge: it can still be read, and cut by other programs."""
 
 
 def show_jobs(jobs: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
@@ -24,17 +26,17 @@ def show_jobs(jobs: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         return
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for title in (*COLUMNS, "progress"):
-        table.add_column(title.removesuffix("_at"), overflow="fold", no_wrap=title == "id")
+        table.add_column(title.removesuffix("_at"), no_wrap=True)
     for job in jobs:
-        cells = [str(job.get(name) or "") for name in COLUMNS]
+        cells = [str(job.get(name) or "").replace("T", " ").removesuffix("Z") for name in COLUMNS]
         table.add_row(*(Text(escape(cell, 200)) for cell in (*cells, describe(job))))
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=max(LEAST_WIDTH, Console().width), soft_wrap=True).print(table)
 
 
 def describe(job: Mapping[str, Any]) -> str:
-    """``40 %, 1,024 rows, 512 rows/s, 3 bad, 12 s left``; what is not known is left out."""
+    """``40 %, 1,024 rows, 512 rows/s, 3 bad, 12 s left``; what is not known is left out. Of a failed job, its code."""
     told = job.get("progress") or {}
-    parts = []
+    parts = [str(job["code"])] if job.get("state") == "failed" and job.get("code") else []
     if isinstance(told.get("done"), int | float):
         parts.append(f"{100 * told['done']:.0f} %")
     if "rows" in told:
@@ -62,10 +64,14 @@ def watch_job(client: JobsClient, id: str) -> int:
     return _conclude(client, job, console)
 
 
+def how_it_ended(job: Mapping[str, Any]) -> str:
+    """``failed: the reason [code]``, or the state alone."""
+    return f"failed: {job.get('error', '')} [{job.get('code', '')}]" if job["state"] == "failed" else str(job["state"])
+
+
 def _conclude(client: JobsClient, job: Mapping[str, Any], console: Console) -> int:
     if job["state"] != "done":
-        reason = f"{job.get('error', '')} [{job.get('code', '')}]" if job["state"] == "failed" else "nobody wanted it any more"
-        console.print(Text(escape(f"{job['state']}: {reason}", 2000)))
+        console.print(Text(escape(how_it_ended(job), 2000)))
         return 1
     if job["kind"] != "files":
         console.print(f"done: its answer is at /jobs/{job['id']}/result")

@@ -13,7 +13,7 @@ def check_admin(key: str, authorization: str | None) -> None:
     Raises Denied ``admin_off`` when no ``admin.key`` is set, Unauthenticated ``wrong_key`` for a wrong one or none.
     """
     if not key:
-        raise Denied("admin_off", "loading and unloading over the network is off: have the operator set FORETELL_ADMIN_KEY")
+        raise Denied("admin_off", "administration over the network is off: have the operator set FORETELL_ADMIN_KEY")
     scheme, _, given = (authorization or "").partition(" ")
     is_same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), key.encode("utf-8", "surrogateescape"))
     if scheme.lower() != "bearer" or not is_same:

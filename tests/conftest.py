@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.serving import Served, serving
 
@@ -27,5 +28,8 @@ def hostile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]
     with serving(tmp_path_factory.mktemp("hostile")) as served:
         yield served
 
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing of what it shows
+settings.load_profile("any machine")
 
 LIMITS = ("--engine-queue-rows", "4", "--http-keep-alive-s", "1", "--http-max-request-bytes", "1000000")

@@ -251,7 +251,7 @@ def free_port() -> int:
         return port
 
 
-def eventually(condition: Any, within_s: float = 5.0) -> bool:
+def eventually(condition: Any, within_s: float = 20.0) -> bool:
     """Whether a condition outside this process holds within the time; asked again and again."""
     end = time.monotonic() + within_s
     while not condition():

@@ -1,9 +1,11 @@
 """What is not asked for is not loaded: `import foretell` and `foretell --help` bring no runtime and no web framework."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,13 +53,16 @@ def test_help_loads_no_runtime(arguments: list[str]) -> None:
     assert _loaded(code) & heavy == set()
 
 
-def test_help_takes_less_than_150_ms_of_a_core() -> None:
-    """Processor time, and the best of five, so that a busy machine does not count."""
+def test_help_costs_no_more_than_the_import_of_numpy(tmp_path: Path) -> None:
+    """Processor time, best of five by turns, bytecode kept: 150 ms where numpy takes 130. A slow machine is slow for both."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environ["PYTHONPYCACHEPREFIX"] = str(tmp_path)
 
-    def seconds() -> float:
+    def seconds(*arguments: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "foretell", "--help"], capture_output=True, check=True, timeout=60)
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True, timeout=60, env=environ)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(5)) < 0.150
+    turns = [(seconds("-m", "foretell", "--help"), seconds("-c", "import numpy")) for _ in range(6)][1:]
+    assert min(ours for ours, _ in turns) < 1.15 * min(theirs for _, theirs in turns)

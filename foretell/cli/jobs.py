@@ -59,6 +59,13 @@ def jobs() -> None:
 )
 @click.option("--retries", metavar="N", type=int, help="Tries after the first for what may pass.")
 @click.option("--concurrency", metavar="N", type=int, help="How much is answered side by side.  [default: 1]")
+@click.option("--keep", metavar="COLUMNS", help="Columns of the input to pass on, with commas between; * is all of them.")
+@click.option("--where", metavar="EXPRESSION", help="Answer only rows that pass it, as 'age > 30'.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="Look at the first N rows only.")
+@click.option("--sample", metavar="X", type=click.FloatRange(0, 1, min_open=True), help="Answer a share of the rows.")
+@click.option("--restart", is_flag=True, default=None, help="Begin anew, without what an unfinished run has done.")
+@click.option("--priority", metavar="N", type=click.IntRange(1, 3), help="1 is begun first, 3 last.  [default: 3]")
+@click.option("--idempotency-key", metavar="KEY", help="Submitting the same again gives the same job.")
 @click.option("--webhook", metavar="URL", help="Address that is told of the end; its host must be listed on the server.")
 @click.option("--watch", "is_watched", is_flag=True, help="Wait for the end, as `foretell jobs watch` does.")
 def submit(url: str, key_file: Any, timeout_s: float, is_watched: bool, **wishes: Any) -> None:
@@ -69,11 +76,12 @@ def submit(url: str, key_file: Any, timeout_s: float, is_watched: bool, **wishes
     \b
       foretell jobs submit http://127.0.0.1:8000 threat /data/pages.csv -o /data/answers.csv --key-file key.txt
     """
-    webhook, pairs = wishes.pop("webhook"), read_pairs(wishes.pop("pairs"))
+    webhook, pairs, key = wishes.pop("webhook"), read_pairs(wishes.pop("pairs")), wishes.pop("idempotency_key")
+    wishes["keep"] = wishes["keep"] and [name.strip() for name in wishes["keep"].split(",")]
     order = {"model": wishes.pop("model"), "input": wishes.pop("source"), "output": wishes.pop("target")}
     order |= {name: value for name, value in wishes.items() if value is not None} | ({"map": pairs} if pairs else {})
     with open_client(url, key_file, timeout_s) as client:
-        job = client.submit(order, webhook=webhook)
+        job = client.submit(order, webhook=webhook, idempotency_key=key)
         click.echo(job["id"])
         if is_watched:
             _watch(client, job["id"])
@@ -123,7 +131,8 @@ def cancel(url: str, key_file: Any, timeout_s: float, id: str) -> None:
     """
     with open_client(url, key_file, timeout_s) as client:
         job = client.cancel(id)
-    click.echo("cancelling: it ends within seconds" if job.get("cancelling") else job["state"])
+    ended = job["state"] if job["state"] == "cancelled" else f"it had ended before: {job['state']}"
+    click.echo("cancelling: it ends within seconds" if job.get("cancelling") else ended)
 
 
 @jobs.command(short_help="Answer the failed rows of a job once more.")
@@ -153,11 +162,13 @@ def logs(url: str, key_file: Any, timeout_s: float, id: str) -> None:
       foretell jobs logs http://127.0.0.1:8000 ID --key-file key.txt
     """
     with open_client(url, key_file, timeout_s) as client:
-        lines = client.logs(id)["lines"]
+        lines, job = client.logs(id)["lines"], client.get(id)
+    from foretell.jobs_shown import how_it_ended
     from foretell.observe.logs import escape
 
     for line in lines:
         click.echo(escape(f"{line['at']} {line['text']}", 4000))
+    click.echo(escape(how_it_ended(job), 4000), err=True)
 
 
 def _watch(client: "JobsClient", id: str) -> None:

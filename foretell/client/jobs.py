@@ -39,9 +39,12 @@ class JobsClient:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._calls.close()
 
-    def submit(self, order: Mapping[str, Any], *, webhook: str | None = None) -> Job:
-        """A new job over files, as ``POST /jobs`` reads it. It is made once, however often it has to be sent."""
-        headers = {"Content-Type": JSON, "Idempotency-Key": secrets.token_hex(16)}
+    def submit(self, order: Mapping[str, Any], *, webhook: str | None = None, idempotency_key: str | None = None) -> Job:
+        """A new job over files, as ``POST /jobs`` reads it. It is made once, however often it has to be sent.
+
+        Without a key of yours it has one that nobody else uses.
+        """
+        headers = {"Content-Type": JSON, "Idempotency-Key": idempotency_key or secrets.token_hex(16)}
         if webhook is not None:
             headers["Foretell-Webhook"] = webhook
         return self._ask("POST", "/jobs", headers, orjson.dumps(order))

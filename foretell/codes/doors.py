@@ -32,7 +32,7 @@ DOORS: dict[str, tuple[type[ForetellError], str, str]] = {
     "wrong_key": (
         Unauthenticated,
         "The request has no admin key, or a wrong one.",
-        "Send the server's key as `authorization: Bearer KEY`.",
+        "Send the server's key as `authorization: Bearer KEY`; on the command line, --key-file FILE.",
     ),
     "unknown_model": (
         Missing,

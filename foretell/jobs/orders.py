@@ -101,12 +101,18 @@ class Orders:
         if not report.get("failed") or not report.get("errors"):
             raise Conflict("no_failed_rows", "no row of this job failed")
         order = FilesOrder.read(self.shown(job))
-        folder, slash, name = order.output.rpartition("/")
-        stem, dot, suffix = name.rpartition(".")
         number = order.attempt + 1
-        stem = stem.removesuffix(f".retry{order.attempt}")
-        output = f"{folder}{slash}{stem}.retry{number}{dot}{suffix}"
+        output = _beside(order.output, f".retry{order.attempt}", f".retry{number}")
         return msgspec.structs.replace(order, output=output, only=report["errors"], attempt=number, restart=True)
 
     def shown(self, job: Job) -> dict[str, Any]:
         return FilesOrder.shown(job.spec)
+
+
+def _beside(output: str, before: str, mark: str) -> str:
+    """``answers.retry1.csv`` for ``answers.csv``, ``answers.retry1/`` for a folder; the mark replaces the one before."""
+    folder, slash, name = output.rstrip("/").rpartition("/")
+    stem, dot, suffix = name.rpartition(".")
+    if output.endswith("/") or not stem:
+        return f"{folder}{slash}{name.removesuffix(before)}{mark}/"
+    return f"{folder}{slash}{stem.removesuffix(before)}{mark}{dot}{suffix}"

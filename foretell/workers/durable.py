@@ -59,8 +59,7 @@ def open_jobs(settings: Settings, http: HttpApp, catalog: Catalog, repository: R
     service = JobService(Ledger(store), worker_name(), trades, _limits(jobs), _announce)
     if jobs.schedules:
         service.also.append(partial(keep_schedules, _planner(jobs, store, orders), jobs.poll_s))
-    by_header = bool(settings.http.caller_header)
-    door = JobDoor(service, hosts, orders, jobs.max_stored_bytes, settings.http.compress_above_bytes, by_header)
+    door = JobDoor(service, hosts, orders, jobs.max_stored_bytes, settings.http.compress_above_bytes)
     http.open_jobs(door)
     return service
 

@@ -226,7 +226,7 @@ def test_a_request_id_cannot_forge_a_line(tmp_path: Path) -> None:
 
 def test_every_metric_of_a_server_is_in_the_reference(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
-    with serving(tmp_path) as served:
+    with serving(tmp_path, "--jobs-state-folder", str(tmp_path / "state")) as served:
         served.ask(double())
         names = set(re.findall(r"^# HELP (\w+)", served.get("/metrics").body.decode(), re.MULTILINE))
     shown = set(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram)", page, re.MULTILINE))

@@ -33,7 +33,7 @@ SHOWN = frozenset(State) - {State.EXPIRED}
 
 @dataclass(frozen=True)
 class JobDoor:
-    """What takes jobs in. ``most_bytes``: of a stored request. ``by_header``: callers are known by a header, not an address.
+    """What takes jobs in. ``most_bytes``: of a stored request.
 
     ``orders`` makes jobs over files of what their submitter says.
     """
@@ -43,7 +43,6 @@ class JobDoor:
     orders: Orders
     most_bytes: int
     compress_above: int
-    by_header: bool = False
 
     async def accept(self, stored: Stored, heads: Heads) -> Answer:
         """Keep a request that is to be answered later; the answer says where. Raises what it is refused for."""
@@ -51,7 +50,7 @@ class JobDoor:
             text = f"the body has {len(stored.body)} bytes, at most {self.most_bytes} are kept (setting jobs.max_stored_bytes)"
             details = {"limit": self.most_bytes, "got": len(stored.body), "setting": "jobs.max_stored_bytes"}
             raise TooLarge("body_too_large", text, **details)
-        now, owner = time.time(), stored.caller if self.by_header else ""
+        now, owner = time.time(), stored.caller  # whose key this is: strangers may use the same
         fingerprint, key = stored.fingerprint, idempotency_key(heads)
         job = Job(new_id(), REQUEST, stored.pack(), now, now, owner=owner, key=key, fingerprint=fingerprint)
         kept = await self.service.submit(job)
@@ -97,7 +96,7 @@ class JobPages:
         state, after, most = query.get("state"), query.get("after"), query.get("limit", "100")
         if state is not None and state not in SHOWN:
             raise Invalid("unknown_state", f"there is no state {state[:40]!r}: use one of {', '.join(sorted(SHOWN))}")
-        if not (most.isascii() and most.isdigit() and 1 <= int(most[:9]) <= MOST_LISTED):
+        if not (most.isascii() and most.isdigit() and len(most) < 9 and 1 <= int(most) <= MOST_LISTED):
             raise Invalid("unknown_state", f"limit is a whole number from 1 to {MOST_LISTED}")
         if after is not None and not _ID.fullmatch(after):
             raise unknown(after)

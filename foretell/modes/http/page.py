@@ -48,7 +48,7 @@ def curl(base: str, path: str, method: str, operation: Mapping[str, Any], media_
     verb = "" if method == "post" else f" -X {method.upper()}"
     key = " -H 'authorization: Bearer KEY'" if "security" in operation else ""
     if "requestBody" not in operation:
-        return f"curl -s {url}" if method == "get" else f"curl -s -X {method.upper()} {url}"
+        return f"curl -s{key} {url}" if method == "get" else f"curl -s -X {method.upper()}{key} {url}"
     content = operation["requestBody"]["content"]
     kind = media_type if media_type and media_type in content else str(next(iter(content)))
     header = f"-H {shlex.quote(f'content-type: {kind}')}"

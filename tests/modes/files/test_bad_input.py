@@ -198,6 +198,13 @@ def test_a_row_that_takes_too_long_is_set_aside_and_its_neighbours_are_answered(
 @pytest.mark.parametrize("out", ["a.csv", "a.npy"])
 def test_kept_columns_that_are_not_there_are_refused_before_anything_is_written(tmp_path: Path, out: str) -> None:
     source = write_rows(tmp_path / "rows.csv", features(3))
-    with pytest.raises(Setup, match=r"--keep x_9.*did you mean"):
+    with pytest.raises(Setup, match=r"--keep x_9.*did you mean") as refusal:
         predict(pipeline(Only()), source, tmp_path / out, ONE_WORKER, Options(keep=("x_9",)))
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    assert refusal.value.code == "wrong_keep"
+
+
+def test_columns_that_could_be_kept_are_shown_in_their_own_order_and_not_all_of_them(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.csv", features(3, 20))
+    with pytest.raises(Setup, match=r"they have 'x_0', 'x_1', .*'x_11', …\.$"):
+        predict(pipeline(Only()), source, tmp_path / "a.csv", ONE_WORKER, Options(map={"x": "x_0,x_1,x_2"}, keep=("nosuch",)))

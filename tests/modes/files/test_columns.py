@@ -61,7 +61,8 @@ def test_a_map_names_a_column_or_several() -> None:
     [
         ((AGE, X3), ["agee", "x"], {}, "did you mean 'agee'"),
         ((X3,), ["a", "b"], {}, "its 2 columns are not the 3 that the input takes"),
-        ((X3,), ["a", "b"], {}, "To have 3 columns found by name, list them in a table.columns step of pipeline.toml"),
+        ((X3,), ["a", "b"], {}, "list them: --map x=a,b,c, or in a table.columns step of pipeline.toml"),
+        ((TensorSpec("mean radius", Datatype.FP32),), ["a", "b"], {}, "To use another column: --map 'mean radius=COLUMN'"),
         ((X3,), ["a", "b", "c"], {"x": "a,b"}, "mapped to 2 columns, it takes 3"),
         ((X3,), ["a", "b", "c"], {"x": "a,b,z"}, "no column 'z'"),
         ((AGE,), ["age"], {"agee": "age"}, "did you mean 'age'"),

@@ -83,15 +83,15 @@ def test_a_pattern_names_files_in_a_folder_or_across_folders(tmp_path: Path) -> 
     folder = lake(tmp_path)
     assert predict(pipeline(Only()), f"{folder}/year=2025/*/*.parquet", tmp_path / "a.ndjson", SETTINGS).rows == 60
     assert predict(pipeline(Only()), f"{folder}/**/land=D?/rows.parquet", tmp_path / "a.ndjson", SETTINGS).rows == 60
-    with pytest.raises(Setup, match="holds no files of rows"):
+    with pytest.raises(Setup, match=r"nothing matches .*/\*\.parquet: check the pattern"):
         predict(pipeline(Only()), f"{folder}/*.parquet", tmp_path / "a.ndjson", SETTINGS)
 
 
 def test_files_of_two_formats_are_refused_with_the_cure(tmp_path: Path) -> None:
     folder = lake(tmp_path)
     write_rows(folder / "more.csv", features(3))
-    with pytest.raises(Setup, match=r"csv and parquet.*\*\*/\*\.csv"):
-        predict(pipeline(Only()), folder, tmp_path / "a.ndjson", SETTINGS)
+    with pytest.raises(Setup, match=r"csv and parquet.*lake/\*\*/\*\.csv"):
+        predict(pipeline(Only()), f"{folder}/", tmp_path / "a.ndjson", SETTINGS)
 
 
 def test_kept_columns_stand_before_the_answers_and_give_way_to_their_names(tmp_path: Path) -> None:
@@ -209,6 +209,34 @@ def test_an_npz_holds_an_array_for_each_input(tmp_path: Path) -> None:
         rows = lines(tmp_path / "a.ndjson")
         assert [row["b_out"] for row in rows] == [*range(50)]
         np.testing.assert_array_equal(np.array([row["a_out"] for row in rows], np.float32), features(50))
+
+
+def test_the_arrays_of_an_npz_can_be_kept_and_compared_by_name(tmp_path: Path) -> None:
+    place = tmp_path / "lake" / "year=2025"
+    place.mkdir(parents=True)
+    names, scores = np.array([f"n{i}" for i in range(50)]), np.arange(50, dtype=">f8")
+    np.savez(place / "rows.npz", x=features(50), name=names, score=scores, pair=np.arange(100).reshape(50, 2))
+    options = Options(keep=("name", "pair", "year"), where="score >= 40 and year == 2025")
+    report = predict(pipeline(Only()), tmp_path / "lake", tmp_path / "a.ndjson", SETTINGS, options)
+    rows = lines(tmp_path / "a.ndjson")
+    assert (report.rows, report.passed_over) == (10, 40)
+    assert [(row["name"], row["pair"], row["year"]) for row in rows] == [
+        (f"n{i}", [2 * i, 2 * i + 1], 2025) for i in range(40, 50)
+    ]
+    np.testing.assert_array_equal(np.array([row["z"] for row in rows], np.float32), features(50)[40:] * 2)
+    with pytest.raises(Setup, match="--keep nam: .*did you mean 'name'"):
+        predict(pipeline(Only()), tmp_path / "lake", tmp_path / "b.ndjson", SETTINGS, Options(keep=("nam",)))
+
+
+@pytest.mark.parametrize(
+    ("options", "code"), [(Options(keep=("id",)), "wrong_keep"), (Options(where="id > 1"), "wrong_filter")]
+)
+def test_an_npy_has_no_columns_to_keep_or_compare(tmp_path: Path, options: Options, code: str) -> None:
+    source = write_rows(tmp_path / "rows.npy", features(5))
+    with pytest.raises(Setup, match="no column") as refusal:
+        predict(pipeline(Only()), source, tmp_path / "a.ndjson", SETTINGS, options)
+    assert refusal.value.code == code
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.npy"]
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from foretell.errors import Setup
 from foretell.modes.files import Options, predict
+from foretell.modes.files.ledger import Ledger, difference
 from foretell.settings import PredictSettings
 from foretell.tensors import Arrays
 from tests.modes.files.models import Only, features, pipeline
@@ -112,6 +114,10 @@ def unfinished(tmp_path: Path) -> tuple[Path, Path]:
     return source, target
 
 
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
 def test_the_report_tells_what_a_run_before_has_done(tmp_path: Path) -> None:
     source, target = unfinished(tmp_path)
     report = predict(pipeline(Only()), source, target, SETTINGS)
@@ -129,14 +135,67 @@ def test_a_run_of_something_else_is_not_taken_up_but_begun_anew_on_demand(tmp_pa
         options = Options(fingerprints={"": "another"})
     else:
         options = Options(limit=100)
-    with pytest.raises(Setup, match="changed since") as refusal:
+    words = {
+        "input": f"the file {source} was changed",
+        "model": "model changed since",
+        "settings": "it was nothing, now it is 100",
+    }
+    before = contents(tmp_path)
+    with pytest.raises(Setup, match=words[change]) as refusal:
         predict(pipeline(Only()), source, target, SETTINGS, options)
+    assert contents(tmp_path) == before
     assert refusal.value.code == "changed_run"
     assert "--restart" in refusal.value.message
     anew = Options(**{**vars(options), "restart": True})
     report = predict(pipeline(Only()), source, target, SETTINGS, anew)
     assert report.resumed == 0
     assert report.rows == (100 if change == "settings" else ROWS)
+
+
+def test_a_refused_run_into_a_folder_leaves_what_another_has_done(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.csv", features(ROWS))
+    target = f"{tmp_path}/answers/"
+    one = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1)
+    assert run_and_die(9, lambda: predict(pipeline(Only()), source, target, one)) == -signal.SIGKILL
+    before = contents(tmp_path)
+    assert len(list((tmp_path / "answers" / "_foretell").glob("*.done.json"))) > 0
+    with pytest.raises(Setup, match="holds an unfinished run"):
+        predict(pipeline(Only()), source, target, SETTINGS, Options(keep=("x_0",)))
+    assert contents(tmp_path) == before
+    assert predict(pipeline(Only()), source, target, SETTINGS).resumed > 0
+
+
+def test_a_run_refused_before_the_first_shard_of_another_is_done_leaves_its_key(tmp_path: Path) -> None:
+    folder = tmp_path / ".answers.csv.foretell"
+    Ledger(folder, folder, lambda *, restart: None).begin({"limit": 1}, restart=False)
+    before = contents(tmp_path)
+    with pytest.raises(Setup, match="locked"):
+        Ledger(folder, folder, lambda *, restart: None).begin({"limit": 2}, restart=False)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "words"),
+    [
+        ({"where": ""}, {"where": "a > 1"}, "where changed since: it was nothing, now it is a > 1"),
+        ({"keep": ["a"]}, {"keep": []}, 'keep changed since: it was ["a"], now it is nothing'),
+        ({"model": {"m": "1", "n": "1"}}, {"model": {"m": "1", "n": "2"}}, "the model n was changed since"),
+        ({"model": {"m": "1"}}, {"model": {"n": "1"}}, "model changed since: it was m, now it is n"),
+        (
+            {"input": {"source": "lake", "files": 2, "digest": "a"}},
+            {"input": {"source": "lake", "files": 3, "digest": "b"}},
+            "lake was changed since: it had 2 files, now it has 3",
+        ),
+        (
+            {"input": {"source": "lake", "files": 2, "digest": "a"}},
+            {"input": {"source": "lake", "files": 2, "digest": "b"}},
+            "a file of lake was changed since",
+        ),
+        ({"limit": 1}, {"limit": 1}, None),
+    ],
+)
+def test_what_is_not_as_it_was_is_told_in_words(found: dict[str, Any], wanted: dict[str, Any], words: str | None) -> None:
+    assert difference(found, wanted) == words
 
 
 def test_a_record_whose_part_is_gone_or_cut_is_not_believed(tmp_path: Path) -> None:

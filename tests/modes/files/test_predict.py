@@ -232,12 +232,23 @@ def test_refusals_come_before_anything_is_written(tmp_path: Path) -> None:
     out = tmp_path / "answers.csv"
     assert refused(tmp_path, rows, rows).code == "wrong_target"
     assert refused(tmp_path, rows, tmp_path / "answers.cvs").message.endswith("did you mean '.csv'?")
+    as_npz = refused(tmp_path, rows, tmp_path / "answers.npz")
+    assert (as_npz.code, ".parquet" in as_npz.message, ".csv" in as_npz.message) == ("unknown_suffix", True, True)
+    assert ".npz" not in refused(tmp_path, rows, tmp_path / "answers.txt").message
     assert refused(tmp_path, rows, tmp_path / "nowhere" / "answers.csv").code == "wrong_target"
     assert refused(tmp_path, rows, tmp_path / "answers.npy").code == "wrong_target"
     assert refused(tmp_path, tmp_path / "absent.csv", out).code == "missing_file"
     assert "did you mean 'xx'" in refused(tmp_path, wrong, out).message
     assert str(corrupt) in refused(tmp_path, corrupt, out).message
     assert refused(tmp_path, rows, out, y="x_0").code == "missing_column"
+
+
+def test_columns_taken_by_their_place_are_told_once_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_text("a,b,c\n" + "1,2,3\n" * 200)
+    predict(pipeline(Only()), source, tmp_path / "answers.csv", PredictSettings(shard_rows=40))
+    predict(pipeline(Only()), source, tmp_path / "more.csv", ONE_WORKER)
+    assert len([text for text in caplog.messages if "takes the 3 columns" in text]) == 2
 
 
 def test_a_source_that_breaks_midway_leaves_nothing(tmp_path: Path) -> None:

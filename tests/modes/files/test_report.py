@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from foretell.cli import cli
+from foretell.display import show_amount, show_report
 from foretell.errors import Setup
 from foretell.modes.files import Options, forecast, predict
 from foretell.modes.files.forecast import read_joules
@@ -44,6 +45,25 @@ def test_a_dry_run_tells_time_cost_and_energy_and_writes_nothing(tmp_path: Path)
     assert told.cost == pytest.approx(told.seconds)
     assert told.joules == pytest.approx(told.seconds * 10)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_a_dry_run_tells_rows_that_are_passed_over_apart(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.csv", features(2000))
+    options = Options(sample=0.1)
+    told = forecast(pipeline(Sum()), source, tmp_path / "a.csv", None, options)
+    done = predict(pipeline(Sum()), source, tmp_path / "a.csv", None, options)
+    assert (told.rows, told.sampled, told.passed_over) == (done.rows, done.rows, done.passed_over)
+    assert told.rows < 300
+    assert told.passed_over == 2000 - told.rows
+
+
+def test_small_amounts_and_shares_are_shown_as_a_person_would(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [show_amount(amount) for amount in (8.761e-05, 0.5, 1250)] == ["0.0001", "0.5000", "1,250.00"]
+    show_report(Report(10, 0, 1.0, 0.001, Path("a.csv")))
+    show_report(Report(10, 0, 1.0, 0.5, Path("a.csv")))
+    first, second = capsys.readouterr().err.splitlines()
+    assert "in the model" not in first
+    assert "50% of it in the model" in second
 
 
 def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path) -> None:

@@ -104,6 +104,13 @@ def test_what_is_no_comparison_of_columns_is_refused_and_never_run(text: str) ->
     assert refusal.value.code == "wrong_filter"
 
 
+@pytest.mark.parametrize(("text", "said"), [("year = 2025", True), ("a == '=' and b", False), ("a >= ", False)])
+def test_one_mark_of_equality_is_told_to_be_two(text: str, said: bool) -> None:
+    with pytest.raises(Setup) as refusal:
+        parse(text)
+    assert ("write == in place of =" in refusal.value.message) is said
+
+
 def test_columns_that_are_looked_at_must_be_there(tmp_path: Path) -> None:
     assert columns_of(parse("a > 1 and not (b == 2 or a < 0)")) == ["a", "b"]
     with pytest.raises(Setup, match="no column 'agee': did you mean 'age'"):

@@ -318,7 +318,18 @@ def test_a_page_of_another_site_may_not_administer(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["state=lost", "state=expired", "limit=0", "limit=-1", "limit=1e9", "limit=99999999999", "limit=x"]
+    "query",
+    [
+        "state=lost",
+        "state=expired",
+        "limit=0",
+        "limit=-1",
+        "limit=1e9",
+        "limit=99999999999",
+        "limit=" + "0" * 30 + "1",
+        "limit=000000001000000",
+        "limit=x",
+    ],
 )
 def test_a_listing_that_cannot_be_is_refused(served: Served, query: str) -> None:
     assert get(served, f"/jobs?{query}", ADMIN).code == "unknown_state"

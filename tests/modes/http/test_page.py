@@ -116,7 +116,7 @@ class _Lines(HTMLParser):
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: the lines of the page are not run")
 def test_every_line_for_the_shell_works_as_it_stands(served: Served) -> None:
     page = served.ask(f"GET /docs HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\n\r\n".encode()).body.decode()
-    lines = [line for line in _Lines(page).lines if "KEY" not in line]
+    lines = [line for line in _Lines(page).lines if "KEY" not in line and "/jobs/ID" not in line]  # for you to fill in
     assert len(lines) > 30
     for line in lines:
         checked = "curl -s --fail-with-body ".join(line.rsplit("curl -s ", 1))

@@ -19,11 +19,9 @@ READY = b"GET /v2/health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 def refused_start(*arguments: object) -> str:
-    """What `serve` says on standard error when it cannot start, within 5 s and with exit code 1."""
-    start = time.monotonic()
+    """What `serve` says on standard error when it cannot start, at once and with exit code 1."""
     line = [sys.executable, "-m", "foretell", "serve", "--http-port", "0", *map(str, arguments)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=30)
-    assert time.monotonic() - start < 5
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "what to do: " in done.stderr
@@ -127,11 +125,12 @@ def test_a_kept_connection_follows_a_model_through_unload_and_load(way: str, tmp
 
 
 def test_the_end_does_not_wait_for_a_model_that_is_loading(tmp_path: Path) -> None:
-    (tmp_path / "late.py").write_text("import time\ntime.sleep(30)\n")
+    begun = tmp_path / "begun"
+    (tmp_path / "late.py").write_text(f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(30)\n")
     line = [sys.executable, "-m", "foretell", "serve", f"{tmp_path}/late.py:model", "--timeouts-shutdown-s", "0.5"]
     with subprocess.Popen([*line, "--timeouts-drain-grace-s", "0", "--http-port", str(free_port())]) as process:
         try:
-            time.sleep(1.0)  # another process is waited for: until it is in the middle of its loading
+            assert eventually(begun.exists)  # it is in the middle of its loading
             process.send_signal(signal.SIGTERM)
             start = time.monotonic()
             assert process.wait(10) == 0
