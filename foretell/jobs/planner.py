@@ -8,19 +8,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import PurePosixPath
 from typing import Protocol
 
 import msgspec
 
-from foretell.errors import ForetellError, Invalid, Unavailable
+from foretell.errors import Denied, ForetellError, Invalid
 from foretell.jobs.arrivals import Arrival, Arrivals
 from foretell.jobs.cron import Cron
 from foretell.jobs.job import Job, State, new_id
 from foretell.jobs.limits import Limits
 from foretell.jobs.orders import FilesOrder
-from foretell.jobs.schedules import Schedule, filled
+from foretell.jobs.schedules import INTO_ITSELF, Schedule, file_words, filled, is_within, tick_words
 from foretell.jobs.store import Clock, JobStore
 from foretell.storage import find_place
 
@@ -30,6 +28,9 @@ FOR_EVER = float("inf")
 SKIPPED_AFTER_S = 60.0  # a tick that is older was missed
 SUBMITTED_AT_ONCE = 100
 FILES, MARK = "files", "mark"
+TROUBLES = (ForetellError, OSError, ValueError, LookupError, TypeError, RuntimeError, ArithmeticError, MemoryError)
+"""What ends one look of one schedule, and neither its next look nor another schedule; RecursionError is a RuntimeError."""
+
 Specify = Callable[[FilesOrder], bytes]
 """The spec of an order; raises what its model or its paths are refused for."""
 
@@ -86,8 +87,8 @@ class Maker:
 class Watch(Protocol):
     """What one schedule has to look at."""
 
-    def look(self, most: int) -> list[Job]:
-        """Submit what is due, ``most`` jobs at most; those which are new."""
+    def look(self, most: int) -> list[Job] | None:
+        """Submit what is due, ``most`` jobs at most; those which are new. None when it was not time to look."""
 
 
 class CronWatch:
@@ -116,13 +117,7 @@ class CronWatch:
         return known if self.maker.schedule.when.missed == "once" else max(known, now - SKIPPED_AFTER_S)
 
     def _job(self, tick: float, after: float) -> Job:
-        there = datetime.fromtimestamp(tick, self.cron.zone)
-        words = {
-            "date": f"{there:%Y-%m-%d}",
-            "day_before": f"{there.date() - timedelta(days=1):%Y-%m-%d}",
-            "time": f"{there:%H%M}",
-            "tick": f"{there.astimezone(UTC):%Y%m%dT%H%M%SZ}",
-        }
+        words = tick_words(tick, self.cron)
         return self.maker.job(f"tick:{words['tick']}", words, key_until=after)
 
 
@@ -134,12 +129,13 @@ class FolderWatch:
         self.arrivals = Arrivals(find_place(folder), maker.schedule.when.pattern)
         self._next = 0.0
 
-    def look(self, most: int) -> list[Job]:
+    def look(self, most: int) -> list[Job] | None:
         now = self.maker.clock()
         if now < self._next:
-            return []
+            return None
         self._next = now + self.maker.schedule.when.every_s
-        new, arrivals = [], self.arrivals.look()[:most]
+        new: list[Job] = []
+        arrivals = self.arrivals.look()[:most]
         for begin in range(0, len(arrivals), SUBMITTED_AT_ONCE):
             some = arrivals[begin : begin + SUBMITTED_AT_ONCE]
             new += self.maker.submit([job for arrival in some if (job := self._job(arrival))])
@@ -149,12 +145,14 @@ class FolderWatch:
 
     def _job(self, arrival: Arrival) -> Job | None:
         """None for a file whose path cannot be one of a job."""
-        inner = PurePosixPath(arrival.inner)
-        words = {"path": str(inner.with_suffix("")), "name": inner.name, "stem": inner.stem}
+        schedule = self.maker.schedule
+        words = file_words(arrival.inner, schedule.when.pattern)
         try:
+            if is_within(filled(schedule.order.output, words), str(self.arrivals.folder)):
+                raise Invalid("wrong_schedule", f"it {INTO_ITSELF}")
             return self.maker.job(f"file:{arrival.digest}", words, arrival.file)
-        except Invalid as refusal:
-            log.warning("schedule %s passes over the file %r: %s", self.maker.schedule.when.name, arrival.file, refusal)
+        except (Invalid, Denied) as refusal:
+            log.warning("schedule %s passes over the file %r: %s", schedule.when.name, arrival.file, refusal)
             return None
 
 
@@ -168,17 +166,25 @@ class Planner:
         self._troubles: dict[str, str] = {}
 
     def look(self) -> list[Job]:
-        """The jobs that are new. Raises Unavailable when the store does not answer."""
+        """The jobs that are new."""
         new: list[Job] = []
         for name, watch in self.watches:
-            room = self.limits.waiting - self.store.counts()[State.WAITING] if self.limits.has_room() else 0
             try:
-                new += watch.look(max(room, 0))
-            except (ForetellError, OSError) as error:
-                self._complain(name, str(error))
-            else:
+                room = self._room()
+                made = watch.look(room)
+            except TROUBLES as error:
+                self._complain(name, str(error) or type(error).__name__)
+                continue
+            new += made or []
+            if not room:
+                self._complain(name, "too many jobs wait (setting jobs.waiting), or the disk is full")
+            elif made is not None:
                 self._troubles.pop(name, None)
         return new
+
+    def _room(self) -> int:
+        """How many jobs more may wait."""
+        return max(0, self.limits.waiting - self.store.counts()[State.WAITING]) if self.limits.has_room() else 0
 
     def _complain(self, name: str, trouble: str) -> None:
         """Once for as long as it is the same."""
@@ -195,8 +201,5 @@ def _watch(maker: Maker) -> tuple[str, Watch]:
 async def keep_schedules(planner: Planner, every_s: float) -> None:
     """Look again and again, until cancelled."""
     while True:
-        try:
-            await asyncio.to_thread(planner.look)
-        except Unavailable as error:
-            log.warning("schedules are not looked after now: %s", error)
+        await asyncio.to_thread(planner.look)
         await asyncio.sleep(every_s)

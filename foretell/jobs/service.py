@@ -1,6 +1,7 @@
 """The jobs of one process: takes them in, has them done, and keeps their leases. It knows neither HTTP nor files."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -18,7 +19,7 @@ log = logging.getLogger("foretell")
 LOOK_S = 1.0  # how often the jobs are counted
 RENEW_S = 2.0  # how often leases are renewed at least, and so how soon a job that another process cancels is ended
 SWEEP_S = 30.0
-FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25  # between looks at a job that another process may have
+FIRST_LOOK_S, LONGEST_LOOK_S = 0.1, 0.5  # between looks at a job that another process may have
 Announce = Callable[[Job, Outcome], Sequence[Job]]
 """The jobs that follow from the end of one."""
 
@@ -110,16 +111,22 @@ class JobService:
     async def wait(self, id: str, within_s: float) -> Job:
         """The job once it has ended, or as it is when the time is over. Raises Missing."""
         until, pause_s = time.monotonic() + within_s, FIRST_LOOK_S
-        job = await self.get(id)
+        job = await self._look_at(id)
         ends = self.desks[job.kind].ends.setdefault(id, asyncio.Event())
         while job.state not in ENDED and not self._draining and (left_s := until - time.monotonic()) > 0:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(pause_s, left_s)):
                     await ends.wait()
-            except TimeoutError:
-                pause_s = min(2 * pause_s, LONGEST_LOOK_S)
-            job = await self.get(id)
-        return job
+            pause_s = min(2 * pause_s, LONGEST_LOOK_S)
+            job = await self._look_at(id)
+        return await self.get(id)
+
+    async def _look_at(self, id: str) -> Job:
+        """A job without ``spec`` and ``result``, of which it may have megabytes. Raises Missing."""
+        found = await self.ledger.call(lambda: self.ledger.store.list(after=f"{id}~", most=1))  # the first that is not after it
+        if not found or found[0].id != id:
+            raise unknown(id)
+        return found[0]
 
     async def cancel(self, id: str) -> Job:
         """End a job, at once where it waits or runs here; another worker is told at its next look. Raises Missing."""

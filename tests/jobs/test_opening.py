@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from foretell.errors import ForetellError, Setup, Unavailable
 from foretell.jobs.job import Job, Outcome, State, new_id
 from foretell.jobs.store import JobStore, open_store
-from foretell.jobs.stores.sqlite.file import open_file
+from foretell.jobs.stores.sqlite.file import APPLICATION_ID, VERSION, open_file
 from foretell.jobs.stores.sqlite.writer import Run, Writer
 from tests.jobs.servers import redis_server
 from tests.serving import free_port
@@ -66,6 +66,15 @@ def test_a_state_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> Non
     with as_nobody():
         error = refusal(str(tmp_path / "state"))
     assert (type(error), error.code) == (Setup, "store_unusable")
+
+
+def test_a_file_that_calls_itself_ours_and_has_not_our_tables_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("CREATE TABLE jobs (id TEXT)")
+    error = refusal(str(tmp_path))
+    assert (error.code, "no table" in error.message) == ("store_unusable", True)
 
 
 @contextmanager

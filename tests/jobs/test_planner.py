@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from foretell.errors import Missing
+from foretell.errors import Denied, Missing
 from foretell.jobs.job import Job, State
 from foretell.jobs.limits import Limits
 from foretell.jobs.orders import FilesOrder
@@ -250,3 +250,77 @@ def test_a_folder_that_went_away_stops_no_other_schedule(
     inbox.mkdir()
     (inbox / "a.csv").write_text("x\n")
     assert len(looks(planner, clock)) == 1
+
+
+def test_one_file_that_may_not_be_read_is_passed_over_and_told_once(
+    start: Start, clock: FakeClock, inbox: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def specify(order: FilesOrder) -> bytes:
+        if order.input.endswith("link.csv"):
+            raise Denied("place_not_listed", "a link leads out")
+        return msgspec.json.encode(order)
+
+    for name in ("a.csv", "link.csv", "z.csv"):
+        (inbox / name).write_text("x\n")
+    with caplog.at_level(logging.WARNING):
+        assert len(looks(start(INBOX, specify), clock, 6)) == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        f"schedule inbox passes over the file {str(inbox / 'link.csv')!r}: a link leads out"
+    ]
+
+
+@pytest.mark.parametrize("error", [RecursionError("deep"), KeyError("word"), ValueError("odd"), TypeError("odd")])
+def test_a_mistake_in_one_schedule_ends_no_other(start: Start, clock: FakeClock, inbox: Path, error: Exception) -> None:
+    def specify(order: FilesOrder) -> bytes:
+        if order.input.startswith(str(inbox)):
+            raise error
+        return msgspec.json.encode(order)
+
+    planner = start(INBOX + CRON, specify)
+    (inbox / "a.csv").write_text("x\n")
+    planner.look()
+    clock.now += DAY_S
+    assert len(looks(planner, clock)) == 1
+
+
+def test_files_that_differ_in_their_suffix_have_outputs_of_their_own(start: Start, clock: FakeClock, inbox: Path) -> None:
+    for name in ("a.csv", "a.ndjson"):
+        (inbox / name).write_text("x\n")
+    told = orders(looks(start(INBOX.replace("*.csv", "*")), clock))
+    assert [output for _, output in told] == ["/out/a.csv.parquet", "/out/a.ndjson.parquet"]
+
+
+def test_a_link_that_leads_back_into_the_folder_makes_no_job_of_its_answers(
+    start: Start, clock: FakeClock, inbox: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").symlink_to(inbox)
+    (inbox / "sub").mkdir()
+    for name in ("a.csv", "sub/b.csv"):
+        (inbox / name).write_text("x\n")
+    planner = start(INBOX.replace("/out", str(tmp_path / "out")))
+    assert [output for _, output in orders(looks(planner, clock))] == [f"{tmp_path}/out/a.parquet"]
+
+
+def test_trouble_is_told_once_however_long_it_lasts(
+    start: Start, clock: FakeClock, inbox: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    planner = start(INBOX, waiting=1)
+    for name in ("a.csv", "b.csv"):
+        (inbox / name).write_text("x\n")
+    assert len(looks(planner, clock)) == 1
+    with caplog.at_level(logging.WARNING):
+        looks(planner, clock, 3)
+    assert ["too many jobs wait" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_folder_that_went_away_is_told_once_between_looks_too(
+    start: Start, clock: FakeClock, inbox: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    planner = start(INBOX)
+    inbox.rmdir()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(30):
+            clock.now += 1
+            planner.look()
+    assert len(caplog.records) == 1

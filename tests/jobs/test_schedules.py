@@ -86,6 +86,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         (INBOX + 'missed = "once"\n', "missed"),
         (INBOX + "every_s = 0\n", "every_s"),
         (INBOX.replace("{path}", "all"), "same output"),
+        (INBOX.replace("{path}", "{stem}"), "same output"),
+        (NIGHTLY + "evry_s = 5\n", "'evry_s', which is no key of a schedule: it has .*every_s"),
+        ("a = " + "[" * 30_000, "cannot be read"),
+        ("#" * 70_000, "more than 65536 bytes"),
+        (NIGHTLY.replace('"nightly"', '"nightly\\n"'), "name"),
+        (NIGHTLY.replace("30 2", "* *"), "more than once"),
+        (NIGHTLY.replace("30 2", "0 9,17"), "more than once"),
+        (NIGHTLY.replace("{date}", "{time}"), "same output every time"),
         (INBOX.replace("/data/out", "/data/inbox/out"), "writes into the folder"),
     ],
 )
@@ -121,3 +129,22 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert refused.value.code == "missing_file"
     (tmp_path / "inbox").mkdir()
     check_places(schedules, Places((tmp_path,)))
+
+
+def test_a_link_to_the_watched_folder_is_no_place_for_its_answers(tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "inbox")
+    with pytest.raises(Setup, match="writes into the folder"):
+        read_schedules(write(tmp_path, INBOX.replace("/data", str(tmp_path))))
+
+
+def test_a_cron_that_comes_often_may_overwrite_or_tell_its_ticks_apart(tmp_path: Path) -> None:
+    often = NIGHTLY.replace("30 2", "* *")
+    for text in (often + "restart = true\n", often.replace("{date}", "{tick}"), often.replace("{date}", "{date}T{time}")):
+        assert len(read_schedules(write(tmp_path, text))) == 1
+
+
+def test_the_largest_file_of_dotted_keys_is_refused_soon(tmp_path: Path) -> None:
+    text = ".".join(["a"] * 32_000) + " = 1\n"
+    with pytest.raises(Setup):
+        read_schedules(write(tmp_path, text))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from foretell.jobs.job import Failure, Job, Outcome, State, new_id
 from foretell.jobs.ledger import Gathered, Ledger
 from foretell.jobs.limits import Limits
 from foretell.jobs.service import JobService
-from foretell.jobs.store import open_store
+from foretell.jobs.store import JobStore, open_store
 from foretell.jobs.work import Again, Done, Notes
 
 LIMITS = Limits(lease_s=1.0, poll_s=0.02)
@@ -278,6 +279,35 @@ def test_who_waits_is_told_at_once_and_a_stop_lets_go_of_who_waits(tmp_path: Pat
         assert time.monotonic() - started < 5
 
     run(Worker(tmp_path), body)
+
+
+def test_who_waits_reads_the_body_of_a_job_once(tmp_path: Path) -> None:
+    async def body(worker: Worker) -> None:
+        worker.hold.clear()
+        job = await worker.submit(bytes(2**20))
+        await worker.begun()
+        store, read = worker.service.ledger.store, []
+        worker.service.ledger.store = Reads(store, read)
+        waiting = asyncio.ensure_future(worker.service.wait(job.id, 20.0))
+        while read.count("list") < 3:
+            await asyncio.sleep(0.01)
+        worker.hold.set()
+        assert len((await waiting).result or b"") == 2**20
+        assert read.count("get") == 1
+
+    run(Worker(tmp_path), body)
+
+
+class Reads:
+    """A store that writes down what is called."""
+
+    def __init__(self, store: JobStore, read: list[str]) -> None:
+        self.store = store
+        self.read = read
+
+    def __getattr__(self, name: str) -> Any:
+        self.read.append(name)
+        return getattr(self.store, name)
 
 
 def test_calls_that_come_together_share_one_and_a_failure_is_only_its_own() -> None:

@@ -31,6 +31,7 @@ CREATE TABLE logs (
 ) STRICT, WITHOUT ROWID
 """
 """``specs``, ``results`` and ``logs`` stand apart, because SQLite writes a row whole: a lease must not rewrite a body."""
+OWN_TABLES = {"jobs", "specs", "results", "logs"}
 
 
 def open_file(file: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
@@ -75,6 +76,8 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> None:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
+    elif lacking := OWN_TABLES - {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}:
+        raise unusable(file, f"it has no table {min(lacking)!r}, so it is damaged")
 
 
 def _one(connection: sqlite3.Connection, query: str) -> object:
