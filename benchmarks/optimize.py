@@ -85,10 +85,11 @@ def _reason(ended: "subprocess.CompletedProcess[str]") -> str:
 
 def write(found: Found, page: Path) -> None:
     """Put the table between its marks."""
-    models = f"{len(MODELS)} models that `benchmarks/trained.py` trains"
+    shown = [name for name in MODELS if name in found]
+    models = f"{len(shown)} models that `benchmarks/trained.py` trains"
     lines = [BEGIN, "", f"On {_processor()}: {models}; one thread. Ratios are to the original in the same run.", ""]
     lines += ["| model | | size | p50, 1 row | rows/s | metric | agreement | |", "|---|---|---:|---:|---:|---|---:|---|"]
-    lines += [line for name in MODELS if name in found for line in _lines(name, found[name])]
+    lines += [line for name in shown for line in _lines(name, found[name])]
     lines += ["", f"![Size and speed beside the original]({PLOT.name})", ""]
     tuned = [_tune_line(name, found[name]["tune"]) for name in MODELS if "tune" in found.get(name, {})]
     if tuned:

@@ -142,8 +142,9 @@ def _unpickle(path: Path, trust: bool) -> Any:
     if not trust:
         raise Setup(
             "untrusted_model",
-            f"{path} is a pickle, and reading a pickle can run any code in it. Export the model to ONNX (skl2onnx.to_onnx), "
-            "or, if you know who made the file, set `trust = true` in [model] of pipeline.toml or ModelOptions(trust=True)",
+            f"{path} is a pickle, and reading a pickle can run any code in it. If you know who made the file, make "
+            f"ONNX of it: foretell convert {path} -o {path.stem}.onnx --trust; or load it as it is, with `trust = true` in "
+            "[model] of pipeline.toml or ModelOptions(trust=True)",
         )
     with reading_model(path, "save it again with joblib.dump, with the package versions that are installed here"):
         data = path.read_bytes()

@@ -103,7 +103,7 @@ def _read(path: Path, signature: Signature, label: str | None, map: Mapping[str,
     if path.is_dir():
         return _read_classes(path, signature)
     if path.suffix.lower() == ".npz":
-        return _read_npz(path, signature, label)
+        return _read_npz(path, signature, label, map)
     return _read_table(path, signature, label, map)
 
 
@@ -184,26 +184,46 @@ def _joined(path: Path, name: str, parts: list[Array]) -> Array:
     return np.concatenate(parts)
 
 
-def _read_npz(path: Path, signature: Signature, label: str | None) -> Data:
-    """Arrays by the names of the inputs, and the labels; nothing is unpickled."""
-    arrays: dict[str, Array] = {}
+def _read_npz(path: Path, signature: Signature, label: str | None, map: Mapping[str, str]) -> Data:
+    """An array for each input as ``foretell predict`` finds it, and the labels; nothing is unpickled."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            wanted = [name for name in file.files if name in {label or LABEL, *(spec.name for spec in signature.inputs)}]
-            arrays = {name: file[name] for name in wanted}
             names = list(file.files)
+            named = _labels_of(names, signature, label, map)
+            taken = _arrays_of(path, names, signature, named, map)
+            arrays = {name: file[name] for name in names if name in {named, *taken.values()}}
     except (ValueError, OSError, EOFError) as error:
         raise Setup("broken_file", f"{path} cannot be read as .npz: {error}: save arrays with numpy.savez") from error
-    if label is not None and label not in arrays:
+    if label is not None and named is None:
         raise Setup("unlabelled", f"{path} has no array {label!r}{did_you_mean(label, names)}")
-    for spec in signature.inputs:
-        if spec.name not in arrays:
-            raise Setup("missing_column", f"{path} has no array for input {spec}{did_you_mean(spec.name, names)}")
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise Setup("broken_file", f"{path}: all arrays need the same number of rows, it has {lengths}")
-    inputs = {spec.name: _widened(arrays[spec.name], spec) for spec in signature.inputs}
-    return Data(inputs, arrays.get(label or LABEL))
+    inputs = {spec.name: _widened(arrays[taken[spec.name]], spec) for spec in signature.inputs}
+    return Data(inputs, None if named is None else arrays[named])
+
+
+def _labels_of(names: list[str], signature: Signature, label: str | None, map: Mapping[str, str]) -> str | None:
+    """The array of labels, if there is one; that of an input is none unless it is asked for."""
+    inputs = {map.get(spec.name, spec.name) for spec in signature.inputs}
+    name = label or LABEL
+    return name if name in names and (label is not None or name not in inputs) else None
+
+
+def _arrays_of(
+    path: Path, names: list[str], signature: Signature, labels: str | None, map: Mapping[str, str]
+) -> dict[str, str]:
+    """For each input the name of its array: by ``map``, by its own; or the only one beside the labels. Raises Setup."""
+    others = [name for name in names if name != labels]
+    found = {}
+    for spec in signature.inputs:
+        name = map.get(spec.name, spec.name)
+        if name not in names and len(others) == len(signature.inputs) == 1:
+            name = others[0]
+        if name not in names:
+            raise Setup("missing_column", f"{path} has no array {name!r} for input {spec}{did_you_mean(name, names)}")
+        found[spec.name] = name
+    return found
 
 
 def _widened(array: Array, spec: TensorSpec) -> Array:

@@ -16,6 +16,8 @@ from foretell.user_code import CURE, load_attribute
 Interval = tuple[float, float]
 DRAWS, FEWER_DRAWS, MANY_VALUES = 1000, 200, 20_000
 AGREEMENT = "agreement"
+SHARES = ("accuracy", AGREEMENT)
+"""Metrics that are, of classes, the share of rows that are right."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,8 @@ def compare(metric: Metric, before: Said, after: Said, truth: Array, original: A
         after=two,
         loss=metric.loss(one, two),
         agreement=agreement(after, original),
-        before_interval=interval(draws[:, 0]),
-        after_interval=interval(draws[:, 1]),
+        before_interval=_of_score(metric, one, draws[:, 0], before),
+        after_interval=_of_score(metric, two, draws[:, 1], after),
         loss_interval=interval(np.array(losses)),
     )
 
@@ -158,6 +160,22 @@ def interval(draws: Floats) -> Interval:
     """The middle 95 %."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
+
+
+def share_interval(share: float, rows: int) -> Interval:
+    """95 % for a share of 0 or 1, which every draw of a bootstrap repeats: the rule of three, 3 / ``rows`` from its end.
+
+    https://en.wikipedia.org/wiki/Rule_of_three_(statistics)
+    """
+    width = min(1.0, 3 / rows)
+    return (1.0 - width, 1.0) if share == 1 else (0.0, width)
+
+
+def _of_score(metric: Metric, score: float, draws: Floats, said: Said) -> Interval:
+    """Of one model, by the draws of its score."""
+    if metric.name in SHARES and said.classes is not None and score in (0.0, 1.0):
+        return share_interval(score, len(said.classes))
+    return interval(draws)
 
 
 def _area(scores: Floats, positive: Array) -> float | None:

@@ -1,5 +1,6 @@
 """The picture of a report: how many times better, and how much worse."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from foretell.plugins import needs_extra
 
 BETTER, WORSE, PLAIN = "#2a7f62", "#b3402e", "#5b6770"
 MOST_LAYERS = 12
+MOST_TICKS = 5
+LEAST_NOISE = 1e-9
+"""Where a layer without any is drawn."""
 
 
 def draw(evidence: Evidence, target: Path) -> None:
@@ -70,9 +74,17 @@ def _draw_metric(axes: Any, evidence: Evidence) -> None:
 
 
 def _draw_layers(axes: Any, evidence: Evidence) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     layers = evidence.verdict.trouble[:MOST_LAYERS][::-1]
-    axes.barh([_short(each.name) for each in layers], [max(each.noise, 1e-9) for each in layers], color=PLAIN)
+    noises = [max(each.noise, LEAST_NOISE) for each in layers]
+    axes.plot(noises, range(len(layers)), "o", color=PLAIN)  # no bars: an axis of logarithms has no 0 to begin them at
     axes.set_xscale("log")
+    axes.set_xlim(10 ** math.floor(math.log10(min(noises)) - 0.1), 10 ** math.ceil(math.log10(max(noises)) + 0.1))
+    axes.xaxis.set_major_locator(LogLocator(numticks=MOST_TICKS))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_yticks(range(len(layers)), [_short(each.name) for each in layers])
+    axes.grid(axis="y", linewidth=0.4)
     axes.set_title("noise that each layer alone\nadds to the answers", fontsize=10)
 
 

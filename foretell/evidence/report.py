@@ -10,9 +10,11 @@ import orjson
 from foretell.display import show_bytes, show_time
 from foretell.evidence.case import Evidence
 from foretell.evidence.measure import Figures
+from foretell.evidence.metrics import AGREEMENT
 from foretell.evidence.plot import draw
 from foretell.evidence.verdict import LEAST_GAIN
 
+AGREED = "agreement with the original"
 NOT_TOLD = "not measurable here"
 MOST_LAYERS = 20
 Row = tuple[str, str, str, str]
@@ -51,13 +53,14 @@ def table(evidence: Evidence) -> list[Row]:
     low, high = scores.loss_interval
     rows = [
         (
-            scores.metric,
+            AGREED if scores.metric == AGREEMENT else scores.metric,
             _scored(scores.before, scores.before_interval),
             _scored(scores.after, scores.after_interval),
             f"loss {scores.loss:+.4f} ({low:+.4f} to {high:+.4f})",
-        ),
-        ("agreement with the original", "", f"{scores.agreement:.4f}", ""),
+        )
     ]
+    if scores.metric != AGREEMENT:
+        rows.append((AGREED, "", f"{scores.agreement:.4f}", ""))
     return rows + [_figure_row(*each, one, two) for each in FIGURES] + [_energy(one, two)]
 
 

@@ -13,7 +13,7 @@ from foretell.observe.logs import escape
 
 
 def show_evidence(evidence: Evidence) -> None:
-    """The figures of both models as a table, then the verdict and what it leaves open."""
+    """The figures of both models as a table, then the verdict and what it leaves open; that of a refusal is the refusal's."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH_WHEN_PIPED, highlight=False)
     shown = Table(box=None, header_style="dim", padding=(0, 2))
     for title in ("", "original", "changed", "better"):
@@ -21,5 +21,6 @@ def show_evidence(evidence: Evidence) -> None:
     for row in table(evidence):
         shown.add_row(*(Text(escape(cell)) for cell in row))
     console.print(shown)
-    for text in (verdict_line(evidence), *evidence.verdict.doubts, *evidence.remarks):
+    written = evidence.verdict.good or evidence.wanted.force
+    for text in (*([verdict_line(evidence)] if written else []), *evidence.verdict.doubts, *evidence.remarks):
         console.print(Text(escape(text)), soft_wrap=True)

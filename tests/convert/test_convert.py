@@ -129,6 +129,7 @@ def test_an_estimator_becomes_onnx_only_when_it_is_trusted(tmp_path: Path) -> No
     with pytest.raises(Setup) as refusal:
         convert(str(tmp_path / "model.joblib"), tmp_path / "model.onnx", Wanted())
     assert refusal.value.code == "untrusted_model"
+    assert f"foretell convert {tmp_path / 'model.joblib'} -o model.onnx --trust" in refusal.value.message
     report = convert(str(tmp_path / "model.joblib"), tmp_path / "model.onnx", TRUSTED)
     assert [each.output for each in report.differences] == ["label", "probabilities"]
 

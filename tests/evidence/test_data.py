@@ -15,7 +15,7 @@ from foretell.errors import ForetellError, Invalid, Setup
 from foretell.evidence.case import open_case
 from foretell.evidence.data import Data, read_data, split, tidy_labels
 from foretell.evidence.verdict import Wanted
-from foretell.tensors import Datatype, Signature, TensorSpec
+from foretell.tensors import Arrays, Datatype, Signature, TensorSpec
 from tests.evidence.simple import FEATURES, classifier, csv, labels, npz, rows
 
 VECTOR = Signature((TensorSpec("x", Datatype.FP32, (FEATURES,)),), (TensorSpec("y", Datatype.FP32, (3,)),))
@@ -172,3 +172,19 @@ def test_a_split_is_of_all_rows_each_once_and_of_each_class_alike(kinds: list[in
 )
 def test_labels_are_whole_numbers_if_they_all_can_be_else_numbers_else_texts(given_labels: list[object], dtype: type) -> None:
     assert tidy_labels(np.array(given_labels, dtype=object if isinstance(given_labels[0], bytes) else None)).dtype == dtype
+
+
+@pytest.mark.parametrize("map", [{"x": "pixels"}, {}])
+def test_an_array_of_another_name_is_taken_by_map_or_as_the_only_one(map: dict[str, str], tmp_path: Path) -> None:
+    made = rows(70)
+    arrays: Arrays = {"pixels": made, "label": labels(made), **({"times": np.arange(70)} if map else {})}
+    np.savez(tmp_path / "rows.npz", **arrays)  # type: ignore[arg-type]
+    data = read_data(tmp_path / "rows.npz", VECTOR, map=map)
+    assert np.array_equal(data.rows["x"], made)
+    assert data.labels is not None
+
+
+def test_of_two_arrays_of_other_names_neither_is_guessed(tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", one=rows(70), two=rows(70))
+    with refused("missing_column", "no array 'x'"):
+        read_data(tmp_path / "rows.npz", VECTOR)

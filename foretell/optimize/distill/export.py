@@ -18,14 +18,17 @@ OPSET, ML_OPSET, IR = 17, 3, 8
 def dense_model(student: Dense, form: Form) -> Any:
     nodes: list[Any] = []
     weights: dict[str, Array] = {}
-    last = "features"
+    mark = mark_of(form)
+    given = f"{mark}features"
     for at, (weight, bias) in enumerate(student.layers):
-        weights |= {f"layer{at}.weight": weight, f"layer{at}.bias": bias}
-        out = "raw" if at == len(student.layers) - 1 else f"layer{at}"
-        nodes.append(helper.make_node("Gemm", [last, f"layer{at}.weight", f"layer{at}.bias"], [out], out))
-        if out != "raw":
-            nodes.append(helper.make_node("Relu", [out], [f"{out}.relu"], f"{out}.relu"))
-            last = f"{out}.relu"
+        last = at == len(student.layers) - 1
+        layer = f"{mark}layer{at}"
+        weights |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
+        out = f"{mark}raw" if last else layer
+        nodes.append(helper.make_node("Gemm", [given, f"{layer}.weight", f"{layer}.bias"], [out], f"layer{at}"))
+        if not last:
+            given = f"{layer}.relu"
+            nodes.append(helper.make_node("Relu", [layer], [given], f"layer{at}.relu"))
     return _model(form, nodes, weights)
 
 
@@ -36,9 +39,9 @@ def forest_model(student: Forest, form: Form) -> Any:
             columns.setdefault(name, []).extend(values)
     node = helper.make_node(
         "TreeEnsembleRegressor",
-        ["features"],
-        ["raw"],
-        "raw",
+        [f"{mark_of(form)}features"],
+        [f"{mark_of(form)}raw"],
+        "trees",
         domain="ai.onnx.ml",
         n_targets=form.width,
         base_values=[float(each) for each in student.start],
@@ -48,20 +51,38 @@ def forest_model(student: Forest, form: Form) -> Any:
 
 
 def with_answers(model: Any, form: Form) -> Any:
-    """A model that gives "raw", with the teacher's outputs in its place. Names inside get a mark, so that none is there
-    twice."""
-    model = onnx.compose.add_prefix(model, "student/", rename_inputs=False, rename_outputs=False)
+    """A model that takes the teacher's inputs in their order and gives raw numbers, with the teacher's names and outputs."""
+    mark = mark_of(form)
+    model = onnx.compose.add_prefix(model, mark)
+    last = model.graph.output[0].name
+    given = [helper.make_node("Identity", [spec.name], [each.name]) for spec, each in _paired(form, model)]
     for each in [*model.graph.node, model.graph]:  # where in the user's code each came from
         del each.metadata_props[:]
         each.doc_string = ""
     del model.graph.value_info[:]
     weights: dict[str, Array] = {}
-    model.graph.node.extend(_tail(form, weights))
+    nodes = [*given, *model.graph.node, helper.make_node("Identity", [last], [f"{mark}raw"]), *_tail(form, weights)]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    del model.graph.input[:]
+    model.graph.input.extend(_value(spec) for spec in form.signature.inputs)
     del model.graph.output[:]
     model.graph.output.extend(_value(spec) for spec in form.signature.outputs)
     onnx.checker.check_model(model)
     return model
+
+
+def mark_of(form: Form) -> str:
+    """What every name inside a student begins with, and none of its inputs and outputs does: ONNX has each name once."""
+    mark = "student/"
+    while any(spec.name.startswith(mark) for spec in (*form.signature.inputs, *form.signature.outputs)):
+        mark = f"_{mark}"
+    return mark
+
+
+def _paired(form: Form, model: Any) -> list[tuple[TensorSpec, Any]]:
+    return list(zip(form.signature.inputs, model.graph.input, strict=True))
 
 
 def _tree(tree: Any, number: int, rate: float) -> dict[str, list[Any]]:
@@ -88,7 +109,7 @@ def _tree(tree: Any, number: int, rate: float) -> dict[str, list[Any]]:
 
 
 def _model(form: Form, body: Sequence[Any], weights: dict[str, Array]) -> Any:
-    """``body`` goes from "features" [rows, n] to "raw" [rows, width], both FP32."""
+    """``body`` goes from the mark's "features" [rows, n] to its "raw" [rows, width], both FP32."""
     nodes = [*_head(form), *body, *_tail(form, weights)]
     graph = helper.make_graph(
         nodes,
@@ -112,43 +133,46 @@ def _type(dtype: Datatype) -> int:
 
 
 def _head(form: Form) -> list[Any]:
+    mark = mark_of(form)
     nodes, parts = [], []
-    for spec in form.signature.inputs:
+    for at, spec in enumerate(form.signature.inputs):
         name = spec.name
         if spec.dtype is not Datatype.FP32:
-            nodes.append(helper.make_node("Cast", [name], [f"{name}/float"], to=TensorProto.FLOAT))
-            name = f"{name}/float"
-        nodes.append(helper.make_node("Flatten", [name], [f"{name}/flat"], axis=1))
-        parts.append(f"{name}/flat")
-    return (
-        [*nodes, helper.make_node("Concat", parts, ["features"], axis=1)]
-        if len(parts) > 1
-        else [*nodes[:-1], _renamed(nodes[-1])]
-    )
-
-
-def _renamed(flatten: Any) -> Any:
-    return helper.make_node("Flatten", list(flatten.input), ["features"], axis=1)
+            name = f"{mark}input{at}.float"
+            nodes.append(helper.make_node("Cast", [spec.name], [name], to=TensorProto.FLOAT))
+        parts.append(f"{mark}input{at}.flat" if len(form.signature.inputs) > 1 else f"{mark}features")
+        nodes.append(helper.make_node("Flatten", [name], [parts[-1]], axis=1))
+    if len(parts) > 1:
+        nodes.append(helper.make_node("Concat", parts, [f"{mark}features"], axis=1))
+    return nodes
 
 
 def _tail(form: Form, weights: dict[str, Array]) -> list[Any]:
+    mark = mark_of(form)
     nodes: list[Any] = []
     if form.scored is not None:
         kind = {"probabilities": "Softmax" if form.width > 1 else "Sigmoid"}.get(form.meaning, "Identity")
-        nodes.append(helper.make_node(kind, ["raw"], ["answer/scores"], **({"axis": 1} if kind == "Softmax" else {})))
-        nodes += _shaped("answer/scores", form.scored, weights)
+        axis = {"axis": 1} if kind == "Softmax" else {}
+        nodes.append(helper.make_node(kind, [f"{mark}raw"], [f"{mark}scores"], **axis))
+        nodes += _shaped(f"{mark}scores", form.scored, weights)
     if form.decided is not None:
-        if form.width > 1:
-            nodes.append(helper.make_node("ArgMax", ["raw"], ["answer/number"], axis=1, keepdims=0))
-        else:
-            weights |= {"answer/zero": np.zeros(1, np.float32), "answer/flat": np.array([-1], np.int64)}
-            nodes.append(helper.make_node("Greater", ["raw", "answer/zero"], ["answer/second"]))
-            nodes.append(helper.make_node("Cast", ["answer/second"], ["answer/second/number"], to=TensorProto.INT64))
-            nodes.append(helper.make_node("Reshape", ["answer/second/number", "answer/flat"], ["answer/number"]))
-        weights["answer/classes"] = _classes(form)
-        nodes.append(helper.make_node("Gather", ["answer/classes", "answer/number"], ["answer/class"]))
-        nodes += _shaped("answer/class", form.decided, weights, cast=False)
+        nodes += _number(mark, form.width, weights)
+        weights[f"{mark}classes"] = _classes(form)
+        nodes.append(helper.make_node("Gather", [f"{mark}classes", f"{mark}number"], [f"{mark}class"]))
+        nodes += _shaped(f"{mark}class", form.decided, weights, cast=False)
     return nodes
+
+
+def _number(mark: str, width: int, weights: dict[str, Array]) -> list[Any]:
+    """From raw numbers to the number of the class, [rows]."""
+    if width > 1:
+        return [helper.make_node("ArgMax", [f"{mark}raw"], [f"{mark}number"], axis=1, keepdims=0)]
+    weights |= {f"{mark}zero": np.zeros(1, np.float32), f"{mark}flat": np.array([-1], np.int64)}
+    return [
+        helper.make_node("Greater", [f"{mark}raw", f"{mark}zero"], [f"{mark}second"]),
+        helper.make_node("Cast", [f"{mark}second"], [f"{mark}second.number"], to=TensorProto.INT64),
+        helper.make_node("Reshape", [f"{mark}second.number", f"{mark}flat"], [f"{mark}number"]),
+    ]
 
 
 def _classes(form: Form) -> Array:
@@ -159,11 +183,11 @@ def _classes(form: Form) -> Array:
 
 
 def _shaped(name: str, spec: TensorSpec, weights: dict[str, Array], cast: bool = True) -> list[Any]:
-    """In the shape and datatype of an output, under its name."""
-    weights[f"{spec.name}/shape"] = np.array([-1, *[size or 1 for size in spec.shape]], np.int64)
+    """In the shape and datatype of an output, under its name; ``name`` is an inner one."""
+    weights[f"{name}.shape"] = np.array([-1, *[size or 1 for size in spec.shape]], np.int64)
     if not cast or spec.dtype is Datatype.FP32:
-        return [helper.make_node("Reshape", [name, f"{spec.name}/shape"], [spec.name])]
+        return [helper.make_node("Reshape", [name, f"{name}.shape"], [spec.name])]
     return [
-        helper.make_node("Reshape", [name, f"{spec.name}/shape"], [f"{spec.name}/float"]),
-        helper.make_node("Cast", [f"{spec.name}/float"], [spec.name], to=_type(spec.dtype)),
+        helper.make_node("Reshape", [name, f"{name}.shape"], [f"{name}.float"]),
+        helper.make_node("Cast", [f"{name}.float"], [spec.name], to=_type(spec.dtype)),
     ]

@@ -187,8 +187,6 @@ def _export(student: Scaled, form: Form, path: Path) -> None:
         made = torch.onnx.export(
             student,
             samples,
-            input_names=[spec.name for spec in form.signature.inputs],
-            output_names=["raw"],
             dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in samples),),
             opset_version=OPSET,
             dynamo=True,

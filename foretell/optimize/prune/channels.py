@@ -7,6 +7,7 @@ from foretell.errors import Setup
 from foretell.evidence.case import Case
 from foretell.evidence.progress import Progress
 from foretell.evidence.verdict import Layer
+from foretell.optimize import DISTILL
 from foretell.optimize.prune.cut import find_groups
 from foretell.optimize.prune.graph import Graph, read_graph
 from foretell.optimize.prune.plan import Thinner, losses_of, make_thinner
@@ -44,7 +45,7 @@ def _usable(graph: Graph) -> list[Group]:
     readers = find_readers(graph)
     usable = [group for group in groups if readers_of(readers, group)]
     if not usable:
-        raise Setup("unsupported_graph", f"no channel of the model can be taken away: {_stops(graph, fast)}")
+        raise Setup("unsupported_graph", f"no channel of the model can be taken away: {_stops(graph, fast)}. {DISTILL}")
     return usable
 
 

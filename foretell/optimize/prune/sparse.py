@@ -6,6 +6,7 @@ from foretell.errors import Setup
 from foretell.evidence.case import Case
 from foretell.evidence.progress import Progress
 from foretell.evidence.verdict import Layer
+from foretell.optimize import DISTILL
 from foretell.optimize.prune.graph import read_graph
 from foretell.optimize.prune.magnitude import choose_masks, mask, schedule, sparse_weights
 from foretell.optimize.prune.pruning import Pruning, Tried, check_trainable, keeps_budget, rows_to_fit, told, trained
@@ -18,7 +19,8 @@ def search_weights(case: Case, source: Path, target: Path, pruning: Pruning, pro
     if not sparse_weights(graph):
         kinds = ", ".join(sorted({node.op_type for node in graph.nodes}))
         raise Setup(
-            "unsupported_graph", f"the model has no matrix or kernel whose weights could be zero; its operators: {kinds}"
+            "unsupported_graph",
+            f"the model has no matrix or kernel whose weights could be zero, it has {kinds}: {DISTILL}",
         )
     check_trainable(case, graph, pruning)
     rows = rows_to_fit(case)

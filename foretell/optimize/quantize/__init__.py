@@ -10,6 +10,7 @@ from foretell.evidence.case import Case, Evidence, Made, open_case
 from foretell.evidence.progress import SILENT, Progress
 from foretell.evidence.publish import check_target, publish, staged
 from foretell.evidence.verdict import Wanted
+from foretell.optimize import DISTILL
 from foretell.optimize.quantize.graph import Graph, read_graph
 from foretell.optimize.quantize.layers import Choice, choose_layers
 from foretell.optimize.quantize.method import Method
@@ -91,7 +92,10 @@ def _check_layers(graph: Graph, method: Method, options: Quantizing) -> None:
     names = [layer.name for layer in method.layers]
     if not names:
         kinds = ", ".join(sorted({node.op_type for node in graph.model.graph.node}))
-        raise Setup("unsupported_graph", f"{graph.source.name} has nothing that {options.method} could change: it has {kinds}")
+        raise Setup(
+            "unsupported_graph",
+            f"{graph.source.name} has nothing that {options.method} could change: it has {kinds}: {DISTILL}",
+        )
     for name in options.leave_out:
         if name not in names:
             shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

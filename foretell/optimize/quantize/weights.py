@@ -1,8 +1,9 @@
-"""int8 or int4 weights and float activations: smaller files, and less memory to read for each answer.
+"""int8 or int4 weights: smaller files, and less memory to read for each answer.
 
 A matrix product becomes ``MatMulNBits`` of the runtime
-(https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits); any other weight is
-stored in 8 bits and turned into floats when the model is loaded, by standard operators.
+(https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits), which rounds each row
+of what it takes to 8 bits, by scales of its own, and sums whole numbers; any other weight is stored in 8 bits and turned into
+floats when the model is loaded, by standard operators.
 """
 
 from collections.abc import Collection
@@ -48,7 +49,10 @@ class Packed:
 class Weights:
     """A ``Method``."""
 
-    remarks = ("weights are stored in fewer bits, answers are still computed in floats",)
+    remarks = (
+        "weights are stored in fewer bits; matrix products round each row that they take to 8 bits as they compute, and all "
+        "else is computed in floats",
+    )
 
     def __init__(self, graph: Graph, bits: int) -> None:
         self.graph = graph

@@ -7,9 +7,9 @@ from typing import Any
 
 from foretell.optimize.tune.objective import Objective
 from foretell.optimize.tune.search import Look
-from foretell.optimize.tune.space import Candidate
+from foretell.optimize.tune.space import Candidate, show_count
 from foretell.optimize.tune.variants import Variant
-from foretell.optimize.tune.verdict import Final
+from foretell.optimize.tune.verdict import ROUNDS, Final
 
 MOST_LINES = 40
 
@@ -45,6 +45,10 @@ class Report:
             return "it was interrupted: nothing was chosen" if self.interrupted else "nothing was chosen"
         return self.final.sentence
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        return self.final.doubts if self.final is not None else ()
+
     def variant(self, candidate: Candidate) -> Variant:
         return next(each for each in self.variants if each.name == candidate.variant)
 
@@ -72,6 +76,7 @@ class Report:
             "budget": self.budget,
             "interrupted": self.interrupted,
             "sentence": self.sentence,
+            "doubts": list(self.doubts),
             "default": asdict(self.default),
             "chosen": asdict(self.chosen) if self.chosen else None,
             "variants": [_variant(each) for each in self.variants],
@@ -92,8 +97,9 @@ class Report:
         lines += [_variant_line(each) for each in self.variants]
         if self.final is not None:
             lines += ["", "## The best beside the default, in alternating rounds", "", *HEAD]
-            lines += [self._line(each.look) for each in self.final.contenders]
-        lines += ["", f"## What was tried ({len(self.looks)} candidates)", "", *HEAD]
+            lines += [self._line(each.look, each.missed) for each in self.final.contenders]
+            lines += ["", *(f"- {doubt[0].upper()}{doubt[1:]}." for doubt in self.doubts)] if self.doubts else []
+        lines += ["", f"## What was tried ({show_count(len(self.looks))})", "", *HEAD]
         lines += [self._line(look) for look in self.best_first()[:MOST_LINES]]
         more = len(self.looks) - MOST_LINES
         lines += ["", f"{more} more are in tune.json."] if more > 0 else []
@@ -102,10 +108,11 @@ class Report:
     def _capital(self) -> str:
         return self.sentence[0].upper() + self.sentence[1:]
 
-    def _line(self, look: Look) -> str:
+    def _line(self, look: Look, missed: int = 0) -> str:
         each = look.candidate
         mark = ("chosen" if each == self.chosen else "") or ("default" if each == self.default else "")
         note = look.problem or ("" if look.met else "does not meet it")
+        note += f"{'; ' * bool(note)}missed in {missed} of {ROUNDS} rounds" if missed else ""
         cells = [each.variant, f"{each.workers} x {each.threads}", each.batch_rows, f"{each.max_wait_s * 1e3:g} ms"]
         figures = [look.clients or "", f"{look.rate:,.1f}", _ms(look, "p50"), _ms(look, self.objective.percentile)]
         energy = "" if look.joules is None else f"{look.joules:.3g} J"
@@ -147,7 +154,8 @@ def _variant_line(variant: Variant) -> str:
 
 def _final(final: Final) -> dict[str, Any]:
     rounds = [
-        {**asdict(each.candidate), "met": each.met, "rate": each.rate, "rounds": [_look(look) for look in each.looks]}
+        {**asdict(each.candidate), "met": each.met, "missed": each.missed, "rate": each.rate}
+        | {"rounds": [_look(look) for look in each.looks]}
         for each in final.contenders
     ]
     shown = [each if math.isfinite(each) else None for each in (final.ratio, *final.interval)]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from foretell.errors import Setup
-from foretell.optimize.tune.space import Candidate, Space
+from foretell.optimize.tune.space import Candidate, Space, show_count
 
 KEPT = 3
 """Of so many candidates one goes on."""
@@ -86,7 +86,7 @@ class Search:
         """The number of candidates to begin with. Raises Setup ``short_budget`` when not each of them can be looked at."""
         count = len(self.space.coarse())
         if self.budget_s < self.needed_s:
-            text = f"one look at each of {count} candidates takes {self.needed_s:.0f} s in all, --seconds is {self.budget_s:g}"
+            text = f"one look at each of {show_count(count)} takes {self.needed_s:.0f} s in all, --seconds is {self.budget_s:g}"
             raise Setup("short_budget", f"{text}: give more time, or fewer with --workers, --threads, --batch-rows or --only")
         return count
 

@@ -10,6 +10,7 @@ from foretell.observe.logs import escape
 from foretell.optimize.tune.objective import Objective
 from foretell.optimize.tune.report import Report
 from foretell.optimize.tune.search import Look
+from foretell.optimize.tune.space import show_count
 from foretell.optimize.tune.variants import Variant
 
 
@@ -31,7 +32,7 @@ class Lines:
 
     def begins(self, candidates: int, seconds: float) -> None:
         self.began, self.seconds = self.clock(), seconds
-        self._say(f"{candidates} candidates to begin with, about {seconds:,.0f} s; Ctrl-C ends it and keeps what was measured")
+        self._say(f"{show_count(candidates)} to begin with, about {seconds:,.0f} s; Ctrl-C ends it and keeps what was measured")
 
     def look(self, look: Look, *, final: bool = False) -> None:
         if final and not self.final:
@@ -49,6 +50,8 @@ class Lines:
 def show(report: Report, target: Path) -> None:
     """What was chosen, and the line to type."""
     print(f"{report.model}, {report.objective}: {report.sentence}")
+    for doubt in report.doubts:
+        print(doubt)
     if report.chosen is None:
         print(f"no model was written; {escape(str(target))} has the table of what was tried")
         return

@@ -74,6 +74,11 @@ class Space:
                 yield made
 
 
+def show_count(candidates: int) -> str:
+    """``1 candidate``, ``2 candidates``."""
+    return f"{candidates} candidate{'s' * (candidates != 1)}"
+
+
 def placements(cpus: int) -> list[tuple[int, int]]:
     """Workers and threads of each that fill the CPUs or half of them, in steps of two; and one of each."""
     whole = {(workers, cpus // workers) for workers in _doubled(cpus)}

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,9 @@ from foretell.repository.pipeline_file import FILE_NAME
 RUNTIMES = {"onnx": "onnxruntime"}
 """What a backend is called where it is not by its own name."""
 NO_THREADS = ("python", "huggingface")
+NO_OPERATOR = re.compile(r"No conversion rule found for operations: ((?:[\w.]+)(?:, [\w.]+)*)")
+"""What OpenVINO says of a model that it does not know whole."""
+MOST_REASON = 300
 Maker = Callable[[Path, Path], None]
 """Writes the ONNX model at a path in another precision to a new path. Raises ForetellError when it cannot be."""
 
@@ -120,7 +124,7 @@ class Workshop:
         except ForetellError as error:
             if must:
                 raise
-            return replace(variant, refused=error.message)
+            return replace(variant, refused=refusal(variant.runtime, error, variant.bundle.folder))
 
     def _settled(self, variant: Variant, scores: Scores, pipeline: Pipeline) -> Variant:
         assert variant.bundle is not None
@@ -131,6 +135,16 @@ class Workshop:
         lost = f"{scores.metric} goes from {scores.before:.4f} to {scores.after:.4f}, where a loss of {allowed:.4g} is allowed"
         size = size_on_disk(variant.bundle.file)
         return replace(variant, size_bytes=size, scores=scores, option=option, refused="" if scores.loss <= allowed else lost)
+
+
+def refusal(runtime: str, error: ForetellError, folder: Path) -> str:
+    """Why a runtime does not take the model, which another one does; without the ``folder``, which is gone by the end."""
+    if error.code != "broken_model":
+        return error.message.replace(f"{folder}/", "")
+    reason = " ".join(str(error.__cause__ or error.message).split())
+    if missing := NO_OPERATOR.search(reason):
+        return f"{runtime} has no operator {missing[1]}, which the model needs"
+    return f"{runtime} cannot compute the model ({reason.replace(f'{folder}/', '')[-MOST_REASON:]})"
 
 
 def open_variant(bundle: Bundle) -> Pipeline:

@@ -13,6 +13,8 @@ OUTLIERS = 1
 harm. It holds the true median in 1 - 2 * 10 / 512 of all cases, whatever the distribution: order statistics of a binomial."""
 STEPS = 3
 """Loads of one look: the number of clients is known by now."""
+MOST_APART = 3.0
+"""Rounds of one candidate whose rates differ by more tell of the machine, not of the candidate."""
 
 
 @dataclass
@@ -29,14 +31,24 @@ class Contender:
 
     @property
     def look(self) -> Look:
-        """That of the middle rate, among those that met the objective if most did."""
-        kept = [look for look in self.looks if look.met == self.met]
-        return sorted(kept, key=lambda look: look.rate)[len(kept) // 2]
+        """The middle one; those that missed the objective come before all others."""
+        return sorted(self.looks, key=lambda look: look.merit)[len(self.looks) // 2]
+
+    @property
+    def missed(self) -> int:
+        """Rounds in which the objective was not met."""
+        return sum(not look.met for look in self.looks)
 
     @property
     def rate(self) -> float:
-        """Answers/s that met the objective: the median of the rounds; 0 where most did not meet it."""
+        """Answers/s that met the objective: the median of the rounds, of which one that missed it counts as 0."""
         return self.look.rate if self.met else 0.0
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the most answers/s of the rounds that met the objective; 0 and 0 where none did."""
+        rates = [look.rate for look in self.looks if look.met] or [0.0]
+        return min(rates), max(rates)
 
 
 @dataclass(frozen=True)
@@ -74,11 +86,26 @@ class Final:
             return "nothing met the objective"
         if best.candidate == default.candidate:
             return f"nothing is better than the defaults, {default.rate:,.1f} answers/s"
-        often = sum(look.met for look in default.looks)
-        than = f"{default.rate:,.1f} answers/s" if default.met else f"which met the objective in {often} of {ROUNDS} rounds"
+        often = f"which met the objective in {ROUNDS - default.missed} of {ROUNDS} rounds"
+        than = f"{default.rate:,.1f} answers/s" if default.met else often
         low, high = self.interval
         shown = f"{best.rate:,.1f} answers/s, {_times(self.ratio)} the defaults, {than} (96 %: {_times(low)} to {_times(high)})"
         return shown if self.better else f"{shown}: not surely better"
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against the figures of the best and the default: rounds that missed, and rounds far apart."""
+        shown = {self.best.candidate: ("the best", self.best), self.default.candidate: ("the defaults", self.default)}
+        return tuple(doubt for name, each in shown.values() for doubt in _doubts(name, each))
+
+
+def _doubts(name: str, each: Contender) -> list[str]:
+    found = [f"{name} missed the objective in {each.missed} of {len(each.looks)} rounds"] if each.missed else []
+    low, high = each.range
+    if high > MOST_APART * low:
+        text = f"rounds of {name} went from {low:,.1f} to {high:,.1f} answers/s"
+        found.append(f"{text}: the machine has other work, search again when it has none")
+    return found
 
 
 def compare(

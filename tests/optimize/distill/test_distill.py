@@ -206,3 +206,36 @@ def test_the_verb_refuses_in_words_and_leaves_nothing(mlp: tuple[Path, Path], tm
     assert result.exit_code == 1
     assert "larger_student" in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("student", ["mlp", "trees"])
+@pytest.mark.parametrize("names", [("features", "raw"), ("student/features", "student/raw"), ("layer0", "layer0.relu")])
+def test_no_name_of_a_teacher_stands_in_a_students_way(
+    student: str, names: tuple[str, str], mlp: tuple[Path, Path], tmp_path: Path
+) -> None:
+    given, answered = names
+    teacher, rows = renamed(*mlp, given, answered, tmp_path)
+    target = tmp_path / "small.onnx"
+    lenient = replace(WANTED, budget=Budget(1.0, relative=False))
+    distill(teacher, rows, target, Distilling(student, epochs=1, between=0), lenient)
+    made = load_backend(target)
+    assert [spec.name for spec in (*made.signature.inputs, *made.signature.outputs)] == [given, answered]
+    made.close()
+
+
+def renamed(teacher: Path, data: Path, given: str, answered: str, folder: Path) -> tuple[Path, Path]:
+    """The teacher with other names of its input and its output, and its rows."""
+    model = onnx.load(str(teacher))
+    was = {model.graph.input[0].name: given, model.graph.output[0].name: answered}
+    for node in model.graph.node:
+        node.input[:] = [was.get(name, f"inner_{name}" if name else "") for name in node.input]
+        node.output[:] = [was.get(name, f"inner_{name}" if name else "") for name in node.output]
+    for each in model.graph.initializer:
+        each.name = f"inner_{each.name}"
+    for each in (*model.graph.input, *model.graph.output):
+        each.name = was[each.name]
+    del model.graph.value_info[:]
+    onnx.save(model, str(folder / "teacher.onnx"))
+    with np.load(data) as rows:
+        np.savez(folder / "rows.npz", **{was.get(name, name): rows[name] for name in rows.files})
+    return folder / "teacher.onnx", folder / "rows.npz"

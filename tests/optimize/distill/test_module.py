@@ -10,6 +10,7 @@ from foretell.errors import Setup
 from foretell.evidence.verdict import Wanted
 from foretell.optimize.distill import distill
 from foretell.optimize.distill.teaching import Distilling
+from tests.optimize.distill.test_distill import renamed
 from tests.optimize.quantize.models import digits_cnn
 
 pytest.importorskip("torch", reason="students of torch need torch")
@@ -80,3 +81,11 @@ def test_a_module_that_cannot_be_a_student_is_refused_before_the_work(
     with pytest.raises(Setup, match=match) as refusal:
         distill(*cnn, tmp_path / "small.onnx", options, WANTED)
     assert refusal.value.code == code
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_names_that_torch_gives_are_not_those_of_the_teacher(cnn: tuple[Path, Path], tmp_path: Path) -> None:
+    distill(*renamed(*cnn, "linear", "relu", tmp_path), tmp_path / "small.onnx", Distilling("cnn", epochs=1, between=0), WANTED)
+    model = load_backend(tmp_path / "small.onnx")
+    assert [spec.name for spec in (*model.signature.inputs, *model.signature.outputs)] == ["linear", "relu"]
+    model.close()
