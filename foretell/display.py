@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 WIDTH_WHEN_PIPED = 160
 MOST_CHARS_OF_AN_OPTION = 60
+LEAST_SHARE = 0.01
+"""Of the time in the model: less is not worth a word."""
 NOT_MEASURED = "not measured"
 WHERE = {"inline": "in the event loop", "thread": "in a thread of its own", "process": "in a process of its own"}
 
@@ -54,13 +56,14 @@ def show_checked(models: "Iterable[Checked]") -> None:
 
 def show_report(report: "Report", file: Path | None = None) -> None:
     """What became of a run, on standard error, and as JSON in a file."""
-    speed = f"{show_time(report.seconds)}, {report.rows_per_s:,.0f} rows/s, {report.model_share:.0%} of it in the model"
+    speed = f"{show_time(report.seconds)}, {report.rows_per_s:,.0f} rows/s"
+    speed += f", {report.model_share:.0%} of it in the model" if report.model_share >= LEAST_SHARE else ""
     shown = "standard output" if str(report.target) == "-" else escape(str(report.target))
     print(f"{_rows(report.rows)} answered in {speed}: {shown}", file=sys.stderr)
     if report.resumed:
         print(f"{_rows(report.resumed)} of them by a run before", file=sys.stderr)
     if report.cost_per_million is not None:
-        print(f"{report.cost_per_million:,.4g} a million rows", file=sys.stderr)
+        print(f"{show_amount(report.cost_per_million)} a million rows", file=sys.stderr)
     if report.failed:
         why = "the lines above say why" if report.errors is None else f"{escape(str(report.errors))} says why"
         print(f"{_rows(report.failed)} could not be answered: {why}", file=sys.stderr)
@@ -71,12 +74,15 @@ def show_forecast(forecast: "Forecast", file: Path | None = None) -> None:
     """What a run will take, on standard output, and as JSON in a file."""
     rate = f"{forecast.rows_per_s:,.0f} rows/s"
     print(f"{_rows(forecast.sampled)} tried at {rate}, {forecast.bad:,} of them bad; nothing was written")
-    print(f"  rows    about {forecast.rows:,}")
+    beside = f", and {forecast.passed_over:,} passed over" if forecast.passed_over else ""
+    print(f"  rows    about {forecast.rows:,}{beside}")
     print(f"  time    about {show_time(forecast.seconds)}")
     print(f"  memory  {show_bytes(forecast.memory_bytes)}")
-    cost = "not known: give --price-per-hour" if forecast.cost is None else f"about {forecast.cost:,.4g}"
+    cost = "not known: give --price-per-hour" if forecast.cost is None else f"about {show_amount(forecast.cost)}"
     energy = (
-        "not counted by this machine: give --watts" if forecast.joules is None else f"about {forecast.joules / 3600:,.4g} Wh"
+        "not counted by this machine: give --watts"
+        if forecast.joules is None
+        else f"about {show_amount(forecast.joules / 3600)} Wh"
     )
     print(f"  cost    {cost}")
     print(f"  energy  {energy}")
@@ -133,6 +139,11 @@ def show_time(seconds: float) -> str:
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e6:.3g} µs"
+
+
+def show_amount(amount: float) -> str:
+    """``0.0001``, ``0.0325``, ``1,250.00``: a price, or another small amount, without an exponent."""
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.4f}"
 
 
 def show_bytes(count: int) -> str:

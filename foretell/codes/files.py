@@ -23,6 +23,11 @@ FILES: dict[str, tuple[type[ForetellError], str, str]] = {
         "The expression of `--where` cannot be understood, or does not fit the rows.",
         'Write comparisons of columns with numbers or texts, joined by `and`, `or` and `not`, as in `--where "age > 30"`.',
     ),
+    "wrong_keep": (
+        Setup,
+        "A column of `--keep` is not in the rows.",
+        "Name columns that the rows have, with commas between, as in `--keep id,land`, or `*` for all of them.",
+    ),
     "lost_store": (
         Unavailable,
         "An object store does not answer, or not as it should.",

@@ -12,6 +12,7 @@ Columns that no input needs are not read.
 import difflib
 import logging
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,7 +77,9 @@ def _bind_one(source: Source, spec: TensorSpec, own: Sequence[str], columns: Seq
 
 
 def _say_by_place(source: Source, spec: TensorSpec, columns: Sequence[str]) -> None:
-    """Nothing but their number speaks for these columns: in another order they would be taken as gladly."""
+    """Nothing but their number speaks for these columns: in another order they would be taken as gladly. Told once a run."""
+    if source.quiet or (source.shard is not None and source.shard.index):
+        return
     rows = "standard input" if source.path == STANDARD else source.path.name
     taken = f"the only column of {rows}, {columns[0]!r}"
     if len(columns) > 1:
@@ -88,7 +91,7 @@ def _say_by_place(source: Source, spec: TensorSpec, columns: Sequence[str]) -> N
 def _listed(spec: TensorSpec, listed: Sequence[str], columns: Sequence[str], size: int | None) -> tuple[str, ...]:
     for name in listed:
         if name not in columns:
-            raise Setup("missing_column", f"there is no column {name!r} for input {spec}{_nearest(name, columns)}")
+            raise Setup("missing_column", f"there is no column {name!r} for input {spec}{nearest(name, columns)}")
     if size != len(listed):
         raise Setup(
             "missing_column", f"input {spec} is mapped to {len(listed)} columns, it takes {'a list' if size is None else size}"
@@ -98,18 +101,20 @@ def _listed(spec: TensorSpec, listed: Sequence[str], columns: Sequence[str], siz
 
 def _refusal(spec: TensorSpec, name: str, columns: Sequence[str], size: int | None, alone: bool) -> str:
     tried = f"no column {name!r}"
-    cure = f"To use another column: --map {spec.name}=COLUMN"
+    another = f"--map {shlex.quote(f'{spec.name}=COLUMN')}"
+    cure = f"To use another column: {another}"
     if size is not None and size > 1:
         tried += f" and no columns {name}_0 to {name}_{size - 1}"
         tried += f", and its {len(columns)} columns are not the {size} that the input takes" if alone else ""
         cure = (
-            f"To have {size} columns found by name, list them in a table.columns step of pipeline.toml; "
-            f"to use one that holds a list: --map {spec.name}=COLUMN"
+            f"To have {size} columns found by name, list them: --map {shlex.quote(f'{spec.name}=a,b,c')}, or in a "
+            f"table.columns step of pipeline.toml; to use one that holds a list: {another}"
         )
-    return f"input {spec} cannot be filled: the rows have {tried}{_nearest(name, columns)} {cure}"
+    return f"input {spec} cannot be filled: the rows have {tried}{nearest(name, columns)} {cure}"
 
 
-def _nearest(name: str, columns: Sequence[str]) -> str:
+def nearest(name: str, columns: Sequence[str]) -> str:
+    """``": did you mean 'x'?"``, else the first columns in their own order."""
     close = difflib.get_close_matches(name, columns, n=1, cutoff=0.6)
     if close:
         return f": did you mean {close[0]!r}?"

@@ -2,11 +2,12 @@
 
 import contextlib
 import io
+import itertools
 import resource
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,16 @@ POWERCAP = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class Forecast:
-    """What all ``rows`` of an input will take, as far as ``sampled`` of them tell; ``bad`` of those failed.
+    """What ``rows`` of an input will take, as far as ``sampled`` of them tell; ``bad`` of those failed.
 
+    Rows that are not chosen are in neither: about ``passed_over`` of them are read besides.
     ``memory_bytes`` is the most that this process has held; cost and energy are None where no price, or no power, is known.
     """
 
     rows: int
     sampled: int
     bad: int
+    passed_over: int
     rows_per_s: float
     seconds: float
     memory_bytes: int
@@ -48,27 +51,33 @@ def measure(
     pipeline: Pipeline, work: Work, shards: Iterator[Shard], settings: PredictSettings, workers: int, limit: int | None
 ) -> Forecast:
     """Answers rows for some seconds, into nothing, by as many threads as a run would. Raises Setup, Unavailable."""
+    first = next(shards, None)
+    if first is not None:  # what reading needs is loaded before it is timed
+        open_reader(replace(source_of(work, first, pipeline), quiet=True)).close()
+        shards = itertools.chain([first], shards)
     started, before = time.perf_counter(), read_joules()
-    rows = bad = 0
+    tried = bad = passed_over = 0
     total = None
     results = ((shard, result) for shard in shards for result in _answer(pipeline, work, shard, workers))
     with contextlib.closing(results):
         for shard, result in results:
-            rows += result.rows + result.passed_over
+            tried += result.rows + len(result.bad)
             bad += len(result.bad)
+            passed_over += result.passed_over
             if time.perf_counter() - started > SAMPLE_S:
                 total = min(round(shard.rows / shard.share), limit or sys.maxsize)
                 break
     sample_s = time.perf_counter() - started
-    total = rows + bad if total is None else total
-    rate = (rows + bad) / sample_s
-    seconds = total / rate if rate else 0.0
+    read = tried + passed_over
+    times = 1.0 if total is None or not read else max(1.0, total / read)
+    seconds = sample_s * times
     watts = settings.watts or _watts(before, sample_s)
     return Forecast(
-        rows=total,
-        sampled=rows + bad,
+        rows=round(tried * times),
+        sampled=tried,
         bad=bad,
-        rows_per_s=rate,
+        passed_over=round(passed_over * times),
+        rows_per_s=tried / sample_s,
         seconds=seconds,
         memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         cost=settings.price_per_hour * seconds / 3600 if settings.price_per_hour else None,

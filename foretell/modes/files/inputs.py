@@ -63,19 +63,23 @@ class Inputs:
         return sum(file.size for file in self.files)
 
     @property
-    def key(self) -> str:
+    def key(self) -> dict[str, object]:
         """What changes when a file comes, goes or changes: their number and a digest of names and stamps."""
         digest = hashlib.sha256()
         for file in self.files:
             digest.update(f"{file.name}\0{file.stamp}\n".encode())
-        return f"{self.source}: {len(self.files)} files, {self.size} bytes, {digest.hexdigest()[:16]}"
+        return {"source": self.source, "files": len(self.files), "bytes": self.size, "digest": digest.hexdigest()[:16]}
 
 
 def find_inputs(source: str, signature: Signature) -> Inputs:
     """The files that a path, a pattern or a URL names. Raises Setup: ``missing_file``, ``unknown_suffix``, ``broken_file``."""
     place = find_place(source)
     if PATTERN.search(source) and not (not is_url(source) and place.exists()):
-        return _dataset(source, *_matching(source), signature)
+        folder, files = _matching(source)
+        if not files:
+            cure = "* stays within a name, ** crosses folders"
+            raise Setup("missing_file", f"nothing matches {source}: check the pattern; {cure}")
+        return _dataset(source, folder, files, signature)
     if place.suffix.lower() in ARCHIVES and place.is_file():
         return _archive(source, place)
     if place.is_file():
@@ -104,21 +108,22 @@ def _dataset(source: str, folder: Place, files: Sequence[Place], signature: Sign
     media = [file for file in files if file.suffix.lower() in MEDIA]
     tables = [file for file in files if file.suffix.lower() in TABLES]
     if media and (takes_media(signature) or takes_samples(signature) or not tables):
-        form = _only_kind(source, {MEDIA[file.suffix.lower()] for file in media})
+        form = _only_kind(source, {MEDIA[file.suffix.lower()] for file in media}, folder)
         return Inputs(source, [_input(file, _name(file, folder), form) for file in media], are_many=True, are_media=True)
     if not tables:
         known = ", ".join([*TABLES, *MEDIA])
         raise Setup("broken_file", f"{source} holds no files of rows, no images and no sounds: put files of {known} there")
-    form = _only_kind(source, {format_of(file) for file in tables})
+    form = _only_kind(source, {format_of(file) for file in tables}, folder)
     return Inputs(source, [_input(file, _name(file, folder), form) for file in tables], are_many=True)
 
 
-def _only_kind(source: str, kinds: set[str]) -> str:
+def _only_kind(source: str, kinds: set[str], folder: Place | None = None) -> str:
     if len(kinds) > 1:
-        found = " and ".join(sorted(kinds))
-        raise Setup(
-            "broken_file", f"{source} holds files of {found}: name those of one kind by a pattern, as '{source}/**/*.csv'"
-        )
+        first, *others = sorted(kinds)
+        suffix = next(suffix for suffix, kind in {**TABLES, **MEDIA}.items() if kind == first)
+        pattern = f"{str(folder).rstrip('/')}/**/*{suffix}"
+        cure = "put each kind into its own" if folder is None else f"name those of one kind by a pattern, as '{pattern}'"
+        raise Setup("broken_file", f"{source} holds files of {' and '.join([first, *others])}: {cure}")
     return kinds.pop()
 
 

@@ -36,11 +36,13 @@ class Ledger:
         self.target = target
         self.clear_target = clear
         self.done: dict[int, Done] = {}
+        self.is_ours = False
         self._stack = contextlib.ExitStack()
 
     def begin(self, key: Mapping[str, Any], *, restart: bool) -> Self:
         """Take up the run of this key, or begin one. Raises Setup: ``busy_target``, ``changed_run``, ``wrong_target``."""
         try:
+            self.is_ours = isinstance(self.folder, Path) and not self.folder.is_dir()
             make_folder(self.folder)
             self._lock()
             found = self.read_key()
@@ -52,6 +54,7 @@ class Ledger:
                 cure = "run it as it was begun, or begin anew with --restart"
                 raise Setup("changed_run", f"{self.folder} holds an unfinished run, but {reason}: {cure}")
             self.done = self._read_records()
+            self.is_ours = True
         except OSError as error:
             self.close()
             text = f"{self.folder} cannot be written: {error.strerror or error}: choose a folder that you may write to"
@@ -70,8 +73,8 @@ class Ledger:
         self.done = {}
 
     def close(self) -> None:
-        """Let another run have it; a run that has done nothing leaves nothing."""
-        if not self.done and isinstance(self.folder, Path):
+        """Let another run have it; a run that has done nothing leaves nothing, and one that was refused all that was there."""
+        if self.is_ours and not self.done and isinstance(self.folder, Path):
             shutil.rmtree(self.folder, ignore_errors=True)
             if self.folder.name == INSIDE:
                 with contextlib.suppress(OSError):
@@ -90,8 +93,8 @@ class Ledger:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            self.folder, folder = Path("/nonexistent"), self.folder  # it is not ours to remove
-            raise Setup("busy_target", f"another run is writing here at this moment: {folder} is locked") from error
+            self.is_ours = False
+            raise Setup("busy_target", f"another run is writing here at this moment: {self.folder} is locked") from error
 
     def read_key(self) -> dict[str, Any] | None:
         """The key of the run that is there, if one is."""
@@ -136,12 +139,37 @@ def record(folder: Place, done: Done) -> None:
 
 def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
     """What is not as it was, in words; None if all is."""
-    for name in wanted:
-        if found.get(name) != wanted[name]:
-            return f"{name} changed since: it was {_shorten(found.get(name))}, now it is {_shorten(wanted[name])}"
+    for name, now in wanted.items():
+        before = found.get(name)
+        if before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            told = _changed_files(before, now) if name == "input" else _changed_models(before, now) if name == "model" else None
+            if told is not None:
+                return told
+        return f"{name} changed since: it was {_shorten(before)}, now it is {_shorten(now)}"
     return None
 
 
+def _changed_files(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Of what Inputs.key tells."""
+    if before.get("source") != now["source"]:
+        return f"input changed since: it was {before.get('source')}, now it is {now['source']}"
+    if before.get("files") != now["files"]:
+        return f"{now['source']} was changed since: it had {before.get('files')} files, now it has {now['files']}"
+    what = "the file" if now["files"] == 1 else "a file of"
+    return f"{what} {now['source']} was changed since"
+
+
+def _changed_models(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Of fingerprints by name."""
+    if list(before) != list(now):
+        return f"model changed since: it was {', '.join(before)}, now it is {', '.join(now)}"
+    return f"the model {', '.join(name for name in now if before[name] != now[name])} was changed since"
+
+
 def _shorten(value: object) -> str:
+    if not value:
+        return "nothing"
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text if len(text) <= 80 else text[:77] + "..."

@@ -13,7 +13,7 @@ from foretell.modes.files.archives import Archive
 from foretell.modes.files.inputs import takes_media
 from foretell.modes.files.nested import even
 from foretell.modes.files.rows import BadRow, Chunk, Rows, Source
-from foretell.modes.files.selection import selection_of
+from foretell.modes.files.selection import refuse_columns, selection_of
 from foretell.modes.files.shard import Shard
 from foretell.modes.files.sounds import decode_sound, takes_samples
 
@@ -32,6 +32,7 @@ def read(source: Source) -> "MediaReader":
             f"a folder of {kind}s needs a pipeline that takes one {kind} file a row, {cure}, but this one takes "
             f"{', '.join(map(str, source.signature.inputs))}: let it begin with a step that decodes, such as image.decode",
         )
+    refuse_columns(source, "a row is one file, whose name its answer has")
     files = _Folder(source, source.shard) if not source.shard.extents else _Members(source, source.shard)
     return MediaReader(source, source.shard, files, is_sound=sounds)
 

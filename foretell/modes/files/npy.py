@@ -9,9 +9,11 @@ from numpy.lib import format as npy_format
 from foretell.errors import Broken, Setup
 from foretell.modes.files.nested import fill
 from foretell.modes.files.rows import Answers, Chunk, Rows, Sheet, Source
-from foretell.modes.files.selection import selection_of
+from foretell.modes.files.selection import refuse_columns, selection_of
 from foretell.storage import Place
 from foretell.tensors import Array, Datatype, TensorSpec, show_shape
+
+NO_COLUMNS = "save arrays by name with numpy.savez, as .npz"
 
 
 def read(source: Source) -> "NpyReader":
@@ -22,6 +24,7 @@ def read(source: Source) -> "NpyReader":
             "missing_column",
             f"an .npy file holds one tensor, the model takes {len(inputs)}: write them as columns of a .parquet file",
         )
+    refuse_columns(source, NO_COLUMNS)
     array = open_array(source.path)
     _check_shape(source, inputs[0], array)
     return NpyReader(source, inputs[0], array)

@@ -12,12 +12,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from foretell.errors import Setup
+from foretell.errors import Broken, Setup
 from foretell.modes.files.nested import fill
-from foretell.modes.files.npy import decoded
+from foretell.modes.files.npy import NO_COLUMNS, decoded
 from foretell.modes.files.rows import Chunk, Rows, Source
-from foretell.modes.files.selection import selection_of
-from foretell.plugins import did_you_mean
+from foretell.modes.files.selection import Mask, kept_columns, refuse_columns, selection_of
+from foretell.plugins import did_you_mean, needs_extra
 from foretell.storage import Place
 from foretell.tensors import Array, Datatype
 
@@ -62,9 +62,11 @@ def open_arrays(path: Place, stack: contextlib.ExitStack) -> dict[str, ArrayStre
 
 
 def read(source: Source) -> "NpzReader":
-    """Opens the file and finds an array for each input. Raises Setup."""
+    """Opens the file and finds an array for each input, each kept column and each that ``--where`` looks at. Raises Setup."""
+    files = contextlib.ExitStack()
     with contextlib.ExitStack() as on_refusal:
-        arrays = open_arrays(source.path, on_refusal)
+        on_refusal.callback(files.close)
+        arrays = open_arrays(source.path, files)
         chosen = {}
         for spec in source.signature.inputs:
             name = source.map.get(spec.name, spec.name)
@@ -77,39 +79,75 @@ def read(source: Source) -> "NpzReader":
                 text = f"{source.path} holds {found.dtype} {list(found.shape)} for input {spec}: convert the array"
                 raise Setup("missing_column", text)
             chosen[spec.name] = found
-        return NpzReader(source, chosen, on_refusal.pop_all())
+        if "" in arrays:
+            refuse_columns(source, NO_COLUMNS)
+        reader = NpzReader(source, chosen, arrays, files)
+        on_refusal.pop_all()
+    return reader
 
 
 class NpzReader:
-    """The same rows of several arrays, read one chunk after the other."""
+    """The same rows of several arrays, read one chunk after the other: one for each input, and those by their own names."""
 
-    def __init__(self, source: Source, arrays: dict[str, ArrayStream], files: contextlib.ExitStack) -> None:
+    def __init__(
+        self, source: Source, inputs: dict[str, ArrayStream], named: dict[str, ArrayStream], files: contextlib.ExitStack
+    ) -> None:
         self.source = source
-        self.arrays = arrays
+        self.inputs = inputs
         self.files = files
+        self.partition = _partition_of(source)
         self.selection = selection_of(source)
+        known = list(dict.fromkeys([*named, *self.partition]))
+        self.kept = kept_columns(source, known)
+        looked_at = dict.fromkeys([*self.kept, *self.selection.columns(known)])
+        self.named = {name: named[name] for name in looked_at if name in named}
 
     def chunks(self) -> Iterator[Chunk]:
         shard = self.source.shard
-        begin, end = (0, next(iter(self.arrays.values())).shape[0]) if shard is None else (shard.start, shard.stop)
+        begin, end = (0, next(iter(self.inputs.values())).shape[0]) if shard is None else (shard.start, shard.stop)
         for start in range(begin, end, self.source.chunk_rows):
             stop = min(start + self.source.chunk_rows, end)
             try:
-                values = {name: array.rows(start, stop) for name, array in self.arrays.items()}
+                arrays = dict.fromkeys([*self.inputs.values(), *self.named.values()])
+                values = {array: array.rows(start, stop) for array in arrays}
             except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
                 raise Setup("broken_file", f"{self.source.path} cannot be read to its end: {error}") from error
             yield Chunk(np.arange(start, stop), values, (stop - begin) / (end - begin))
 
     def decode(self, chunk: Chunk) -> Rows:
-        wanted = self.selection.mask(chunk.numbers, self.selection.refuse)
+        wanted = self.selection.mask(chunk.numbers, lambda name: self._column(name, chunk, slice(None)))
         keep = slice(None) if wanted is None else wanted
         numbers = chunk.numbers[keep]
         specs = self.source.signature.inputs
-        arrays = {spec.name: fill(decoded(chunk.raw[spec.name][keep], spec), spec) for spec in specs}
-        return Rows(numbers, arrays, passed_over=len(chunk.numbers) - len(numbers))
+        arrays = {spec.name: fill(decoded(chunk.raw[self.inputs[spec.name]][keep], spec), spec) for spec in specs}
+        kept = {name: self._column(name, chunk, keep) for name in self.kept}
+        return Rows(numbers, arrays, kept=kept, passed_over=len(chunk.numbers) - len(numbers))
 
     def close(self) -> None:
         self.files.close()
+
+    def _column(self, name: str, chunk: Chunk, keep: Mask | slice) -> Any:
+        """Rows of an array, or what the folders say of all rows, for Arrow. Raises Setup."""
+        import pyarrow as pa
+
+        from foretell.modes.files.outputs import to_arrow
+
+        if name not in self.named:
+            return pa.array([self.partition[name]] * len(chunk.numbers[keep]))
+        values = chunk.raw[self.named[name]][keep]
+        try:
+            return to_arrow(values.astype(values.dtype.newbyteorder("=")), name)
+        except Broken as error:
+            raise Setup("broken_file", f"array {name!r} of {self.source.path} is not UTF-8 text") from error
+
+
+def _partition_of(source: Source) -> dict[str, Any]:
+    """What the folders say, where it is asked for: it needs Arrow, arrays alone do not."""
+    if not (source.keep or source.choice.where):
+        return {}
+    with needs_extra("--keep and --where", "files"):
+        from foretell.modes.files.partitions import partition_of
+    return partition_of(source)
 
 
 def _fits(array: ArrayStream, spec: Any) -> bool:

@@ -132,7 +132,6 @@ class Run:
 
     def run(self) -> Report:
         """Raises Setup, Unavailable; what was done before is kept."""
-        started = time.perf_counter()
         check_target(self.inputs, self.target)
         self.target.check(self.pipeline.signature)
         ledger = Ledger(self.target.parts, self.target.path if self.target.is_folder else self.target.parts, self.target.clear)
@@ -140,6 +139,7 @@ class Run:
         shards = plan(self.inputs, size)
         first = list(itertools.islice(shards, self.workers))
         ledger.begin(self._key(size), restart=self.options.restart)
+        started = time.perf_counter()
         with contextlib.closing(ledger):
             tally = self._answer(
                 itertools.chain(first, shards), ledger, self.workers if len(first) >= self.workers else len(first)

@@ -31,6 +31,7 @@ class Source:
     """What to read: a file for a signature, columns found by ``map`` (input name -> column), so many rows a chunk.
 
     ``shard``: only this piece of it. ``keep`` are columns to pass on, ``*`` all; ``choice`` says which rows are wanted.
+    ``quiet``: it is opened to be tried, and what is told of its columns is told when it is answered.
     """
 
     path: Place
@@ -41,6 +42,7 @@ class Source:
     keep: tuple[str, ...] = ()
     choice: Choice = field(default_factory=Choice)
     sample_rate_hz: int = 16_000
+    quiet: bool = False
 
     @property
     def first_row(self) -> int:

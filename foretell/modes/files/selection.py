@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretell.errors import Setup
+from foretell.modes.files.columns import nearest
 from foretell.modes.files.failed import failed_rows
 from foretell.modes.files.rows import Numbers, Source
 from foretell.modes.files.shard import Choice
-from foretell.plugins import did_you_mean
 
 Mask = NDArray[np.bool_]
 ALL = "*"
@@ -37,8 +37,9 @@ class Selection:
         names = columns_of(parse(self.choice.where))
         for name in names:
             if name not in known:
-                hint = did_you_mean(name, list(known))
-                raise Setup("wrong_filter", f"--where {self.choice.where!r}: the rows have no column {name!r}{hint}")
+                raise Setup(
+                    "wrong_filter", f"--where {self.choice.where!r}: the rows have no column {name!r}{nearest(name, known)}"
+                )
         return names
 
     def refuse(self, name: str) -> Any:
@@ -67,13 +68,20 @@ def selection_of(source: Source) -> Selection:
 
 
 def kept_columns(source: Source, columns: Sequence[str]) -> list[str]:
-    """The columns to pass on, in the order that was asked for. Raises Setup ``missing_column`` for one that is not there."""
+    """The columns to pass on, in the order that was asked for. Raises Setup ``wrong_keep`` for one that is not there."""
     if ALL in source.keep:
         return list(columns)
     for name in source.keep:
         if name not in columns:
-            raise Setup("missing_column", f"--keep {name}: {source.path} has no such column{did_you_mean(name, list(columns))}")
+            raise Setup("wrong_keep", f"--keep {name}: the rows of {source.path} have no such column{nearest(name, columns)}")
     return list(source.keep)
+
+
+def refuse_columns(source: Source, cure: str) -> None:
+    """For rows without columns. Raises Setup: ``wrong_keep``, ``wrong_filter``."""
+    if source.keep:
+        raise Setup("wrong_keep", f"--keep {','.join(source.keep)}: {source.path} has no columns: {cure}")
+    selection_of(source).columns([])
 
 
 def draw(numbers: Numbers, share: float, seed: int, file: str) -> Mask:

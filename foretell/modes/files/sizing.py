@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from dataclasses import replace
 
 from foretell.errors import ForetellError
 from foretell.modes.files.formats import open_reader
@@ -29,7 +30,7 @@ def choose_rows(pipeline: Pipeline, work: Work, inputs: Inputs) -> int:
     """
     most = SHARD_ROWS if not inputs.are_media else max(LEAST_ROWS, len(inputs.files) // MEDIA_SHARDS)
     shard = next(plan(inputs, Cut(TRIED_MEDIA if inputs.are_media else TRIED_ROWS)))
-    with contextlib.closing(open_reader(source_of(work, shard, pipeline))) as reader:
+    with contextlib.closing(open_reader(replace(source_of(work, shard, pipeline), quiet=True))) as reader:
         if shard.share >= 1:
             return most  # it is all in one
         started = time.perf_counter()

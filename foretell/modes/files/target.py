@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foretell.errors import Setup
-from foretell.modes.files.formats import open_writer
-from foretell.modes.files.inputs import Inputs, format_of
+from foretell.modes.files.formats import WRITERS, open_writer
+from foretell.modes.files.inputs import TABLES, Inputs
 from foretell.modes.files.join import join
 from foretell.modes.files.ledger import INSIDE, Ledger
 from foretell.modes.files.rows import Sheet
 from foretell.modes.files.shard import Done
+from foretell.plugins import did_you_mean
 from foretell.storage import Place, create, find_place, walk
 from foretell.tensors import Signature
 
 FOLDER_FORMATS = ("csv", "ndjson", "parquet")
+SUFFIXES = {suffix: form for suffix, form in TABLES.items() if form in WRITERS}
 PART = re.compile(r"part-\d{7}\.\w+")
 
 
@@ -93,7 +95,7 @@ def find_target(path: str | Path, inputs: Inputs | None, form: str = "") -> Targ
     if form or str(path).endswith("/") or (isinstance(place, Path) and place.is_dir()):
         form = form or (inputs.files[0].format if inputs is not None else "")
         return Target(place, form if form in FOLDER_FORMATS else "parquet", place / INSIDE, is_folder=True)
-    form = format_of(place)
+    form = _format_of(place)
     if isinstance(place, Path):
         _check_local(place)
     return Target(place, form, place.with_name(f".{place.name}.foretell"))
@@ -105,6 +107,15 @@ def check_target(inputs: Inputs, target: Target) -> None:
     for path in (target.path, target.errors):
         if _real(path) in read:
             raise Setup("wrong_target", f"{path} would be written over the rows that are read from it: choose another -o")
+
+
+def _format_of(place: Place) -> str:
+    suffix = place.suffix.lower()
+    if suffix in TABLES and suffix not in SUFFIXES:
+        raise Setup("unknown_suffix", f"{place}: answers are not written as {suffix}: use one of {', '.join(SUFFIXES)}")
+    if suffix not in SUFFIXES:
+        raise Setup("unknown_suffix", f"{place} has the suffix {place.suffix!r}{did_you_mean(suffix, SUFFIXES)}")
+    return SUFFIXES[suffix]
 
 
 def _check_local(path: Path) -> None:

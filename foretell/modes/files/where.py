@@ -6,6 +6,7 @@ An empty cell is neither smaller, larger nor equal to anything but ``None``; a r
 """
 
 import ast
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ COMPARISONS: dict[type[ast.cmpop], str] = {
 }
 MIRRORED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
 MOST_CHARS = 4096
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+ASSIGNED = re.compile(r"(?<![<>=!:])=(?!=)")
 EXAMPLE = "write it like --where \"age > 30 and country == 'DE'\""
 
 
@@ -36,7 +39,8 @@ def parse(text: str) -> ast.expr:
         tree = ast.parse(text.strip(), mode="eval").body
         _check(tree, text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise Setup("wrong_filter", f"--where {text[:80]!r} cannot be understood: {EXAMPLE}") from error
+        cure = "to compare, write == in place of =" if ASSIGNED.search(QUOTED.sub("", text)) else EXAMPLE
+        raise Setup("wrong_filter", f"--where {text[:80]!r} cannot be understood: {cure}") from error
     return tree
 
 

@@ -224,7 +224,7 @@ def test_the_arrays_of_an_npz_can_be_kept_and_compared_by_name(tmp_path: Path) -
         (f"n{i}", [2 * i, 2 * i + 1], 2025) for i in range(40, 50)
     ]
     np.testing.assert_array_equal(np.array([row["z"] for row in rows], np.float32), features(50)[40:] * 2)
-    with pytest.raises(Setup, match="--keep nam: .*did you mean 'name'"):
+    with pytest.raises(Setup, match=r"--keep nam: .*did you mean 'name'"):
         predict(pipeline(Only()), tmp_path / "lake", tmp_path / "b.ndjson", SETTINGS, Options(keep=("nam",)))
 
 

@@ -1,5 +1,6 @@
 """A run that is killed at any moment: the same call again gives every row once, and does little of it twice."""
 
+import contextlib
 import json
 import os
 import signal
@@ -114,7 +115,7 @@ def unfinished(tmp_path: Path) -> tuple[Path, Path]:
     return source, target
 
 
-def contents(folder: Path) -> dict[Path, bytes | None]:
+def everything(folder: Path) -> dict[Path, bytes | None]:
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
@@ -140,10 +141,10 @@ def test_a_run_of_something_else_is_not_taken_up_but_begun_anew_on_demand(tmp_pa
         "model": "model changed since",
         "settings": "it was nothing, now it is 100",
     }
-    before = contents(tmp_path)
+    before = everything(tmp_path)
     with pytest.raises(Setup, match=words[change]) as refusal:
         predict(pipeline(Only()), source, target, SETTINGS, options)
-    assert contents(tmp_path) == before
+    assert everything(tmp_path) == before
     assert refusal.value.code == "changed_run"
     assert "--restart" in refusal.value.message
     anew = Options(**{**vars(options), "restart": True})
@@ -157,21 +158,27 @@ def test_a_refused_run_into_a_folder_leaves_what_another_has_done(tmp_path: Path
     target = f"{tmp_path}/answers/"
     one = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1)
     assert run_and_die(9, lambda: predict(pipeline(Only()), source, target, one)) == -signal.SIGKILL
-    before = contents(tmp_path)
+    before = everything(tmp_path)
     assert len(list((tmp_path / "answers" / "_foretell").glob("*.done.json"))) > 0
     with pytest.raises(Setup, match="holds an unfinished run"):
         predict(pipeline(Only()), source, target, SETTINGS, Options(keep=("x_0",)))
-    assert contents(tmp_path) == before
+    assert everything(tmp_path) == before
     assert predict(pipeline(Only()), source, target, SETTINGS).resumed > 0
 
 
 def test_a_run_refused_before_the_first_shard_of_another_is_done_leaves_its_key(tmp_path: Path) -> None:
     folder = tmp_path / ".answers.csv.foretell"
-    Ledger(folder, folder, lambda *, restart: None).begin({"limit": 1}, restart=False)
-    before = contents(tmp_path)
-    with pytest.raises(Setup, match="locked"):
+    folder.mkdir()
+    (folder / "plan.json").write_text('{"limit": 1}')
+    (folder / "lock").touch()
+    before = everything(tmp_path)
+    with pytest.raises(Setup, match="holds an unfinished run"):
         Ledger(folder, folder, lambda *, restart: None).begin({"limit": 2}, restart=False)
-    assert contents(tmp_path) == before
+    assert everything(tmp_path) == before
+    with contextlib.closing(Ledger(folder, folder, lambda *, restart: None).begin({"limit": 1}, restart=False)):
+        with pytest.raises(Setup, match="locked"):
+            Ledger(folder, folder, lambda *, restart: None).begin({"limit": 1}, restart=False)
+        assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize(

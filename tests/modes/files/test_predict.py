@@ -20,6 +20,7 @@ from foretell.errors import Invalid, Setup
 from foretell.modes.files import Options, Report, predict
 from foretell.modes.files.predict import chunk_rows
 from foretell.pipeline import Pipeline
+from foretell.settings import PredictSettings
 from foretell.steps import check
 from foretell.storage import Place
 from foretell.tensors import Arrays, Datatype, TensorSpec
