@@ -1,22 +1,45 @@
 """Files on this machine: found, told apart when they change, and written so that a name never stands for half a file."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+MOST_DEPTH = 100
+"""Folders within folders: more are a mistake, and their paths are soon too long to be opened."""
+
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Every file under a folder, in the order of their paths, but hidden and private (``_``) ones and folders behind links."""
-    with os.scandir(folder) as found:
-        entries = sorted((entry for entry in found if not entry.name.startswith((".", "_"))), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from walk(Path(entry.path))
-        elif entry.is_file():
+    """Every file under a folder, in the order of their paths, but hidden and private (``_``) ones and folders behind links.
+
+    A link that leads nowhere, or in a circle, is no file. Raises OSError: also for more than ``MOST_DEPTH`` folders in a row.
+    """
+    levels = [_entries(folder)]
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            levels.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            if len(levels) > MOST_DEPTH:
+                raise OSError(errno.ENAMETOOLONG, f"more than {MOST_DEPTH} folders lie within each other", entry.path)
+            levels.append(_entries(Path(entry.path)))
+        elif _is_file(entry):
             yield Path(entry.path)
+
+
+def _entries(folder: Path) -> Iterator["os.DirEntry[str]"]:
+    with os.scandir(folder) as found:
+        return iter(sorted((entry for entry in found if not entry.name.startswith((".", "_"))), key=lambda entry: entry.name))
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link in a circle
+        return False
 
 
 def stamp(file: Path) -> str:
@@ -33,7 +56,7 @@ def create(file: Path, scratch: Path | None = None, *, sync_name: bool = True) -
     name away again, but never leave it without the whole of the file. Raises OSError.
     """
     part = (scratch or file.parent) / f".{file.name}.{secrets.token_hex(4)}.part"
-    stream = part.open("xb")
+    stream = part.open("x+b")
     try:
         with stream:
             yield stream

@@ -56,6 +56,8 @@ class Archive:
 
     def read(self, place: int, size: int) -> bytes:
         """One member. Raises OSError for one that cannot be read or is too large."""
+        if size < 0 or place < 0:
+            raise OSError(22, "the archive gives it a negative size")
         if size > MOST_MEMBER_BYTES:
             raise OSError(27, f"it has {size} bytes, at most {MOST_MEMBER_BYTES} are unpacked")
         try:
@@ -90,6 +92,8 @@ def _tar_members(stream: IO[bytes]) -> list[Member]:
     members = []
     with tarfile.open(fileobj=stream, mode="r:") as archive:
         for info in archive:
+            if info.size < 0:
+                raise ValueError(f"{info.name[:80]!r} has the size {info.size}")
             if info.isreg() and not info.issparse():
                 members.append(Member(info.name, info.offset_data, info.size))
                 _check_count(len(members))

@@ -40,8 +40,23 @@ class Cells:
         if wanted is not None:
             table, numbers = table.filter(pa.array(wanted)), numbers[wanted]
         arrays = {binding.spec.name: self._decode_input(binding, table, numbers, bad) for binding in self.bindings}
-        kept = {name: whole(table.column(name)) for name in self.kept}
+        kept = {name: self._keep(name, table, numbers, bad) for name in self.kept}
         return Rows(numbers, arrays, kept=kept, passed_over=count - len(numbers)).without(bad)
+
+    def _keep(self, name: str, table: Any, numbers: Numbers, bad: Bad) -> Any:
+        """A column to pass on. Texts that are not UTF-8, as CSV may hold them, are refused and left empty."""
+        column = whole(table.column(name))
+        if not (pa.types.is_string(column.type) or (self.text and pa.types.is_binary(column.type))):
+            return column
+        try:
+            return column.cast(pa.binary()).cast(pa.string())
+        except pa.ArrowInvalid:
+            texts = [_text(cell) for cell in column.cast(pa.binary()).to_pylist()]
+        for place, text in enumerate(texts):
+            if text is _NOT_TEXT:
+                reason = f"column {name!r}, which is to be kept, is not text in UTF-8: save the table in UTF-8"
+                bad.setdefault(place, BadRow(int(numbers[place]), "bad_row", reason))
+        return pa.array([None if text is _NOT_TEXT else text for text in texts], pa.string())
 
     def _decode_input(self, binding: Binding, table: Any, numbers: Numbers, bad: Bad) -> Array:
         columns = [self._decode_column(name, binding.spec, table, numbers, bad) for name in binding.columns]
@@ -74,6 +89,16 @@ class _Refusals:
 
     def note(self, place: int, reason: str) -> None:
         self.bad.setdefault(place, BadRow(int(self.numbers[place]), "bad_row", reason))
+
+
+_NOT_TEXT = object()
+
+
+def _text(cell: bytes | None) -> Any:
+    try:
+        return None if cell is None else cell.decode()
+    except UnicodeDecodeError:
+        return _NOT_TEXT
 
 
 def whole(column: Any) -> Any:

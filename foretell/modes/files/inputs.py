@@ -73,6 +73,14 @@ class Inputs:
 
 def find_inputs(source: str, signature: Signature) -> Inputs:
     """The files that a path, a pattern or a URL names. Raises Setup: ``missing_file``, ``unknown_suffix``, ``broken_file``."""
+    try:
+        return _find(source, signature)
+    except OSError as error:
+        where = str(error.filename or source)[:200]
+        raise Setup("broken_file", f"{where!r} cannot be read: {error.strerror or error}: check the path") from error
+
+
+def _find(source: str, signature: Signature) -> Inputs:
     place = find_place(source)
     if PATTERN.search(source) and not (not is_url(source) and place.exists()):
         folder, files = _matching(source)
@@ -134,15 +142,26 @@ def _archive(source: str, place: Place) -> Inputs:
         raise Setup("broken_file", f"{source} holds no images and no sounds: put files of {', '.join(MEDIA)} into it")
     form = _only_kind(source, {MEDIA["." + member.name.lower().rpartition(".")[2]] for member in members})
     stamp = _input(place, place.name, form).stamp
+    for member in members:
+        _check_name(member.name)
     files = [Input(place, member.name, form, member.size, stamp, member.place) for member in members]
     return Inputs(source, files, are_many=True, are_media=True)
 
 
 def _input(place: Place, name: str, form: str) -> Input:
+    _check_name(str(place))
     try:
         return Input(place, name, form, size_of(place), stamp_of(place))
     except OSError as error:
         raise Setup("broken_file", f"{place} cannot be read: {error.strerror or error}") from error
+
+
+def _check_name(name: str) -> None:
+    """Answers tell the names of files, so they have to be text. Raises Setup ``broken_file``."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise Setup("broken_file", f"the name {name!r} is not UTF-8: rename the file or folder") from error
 
 
 def _name(file: Place, folder: Place) -> str:
@@ -164,4 +183,7 @@ def _translate(pattern: str) -> re.Pattern[str]:
     marks = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     pieces = re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|.", pattern)
     classes = {piece: piece.replace("[!", "[^") for piece in pieces if len(piece) > 2 and piece.startswith("[")}
-    return re.compile("".join(marks.get(piece) or classes.get(piece) or re.escape(piece) for piece in pieces))
+    try:
+        return re.compile("".join(marks.get(piece) or classes.get(piece) or re.escape(piece) for piece in pieces))
+    except re.error as error:
+        raise Setup("missing_file", f"the pattern {pattern!r} cannot be understood, {error}: write a range as [a-z]") from error

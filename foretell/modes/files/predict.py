@@ -21,7 +21,7 @@ from foretell.modes.files.plan import Cut, plan
 from foretell.modes.files.progress import Tally, choose_progress
 from foretell.modes.files.report import Report
 from foretell.modes.files.rows import STANDARD
-from foretell.modes.files.run import Task, too_many_errors
+from foretell.modes.files.run import Task, part_name, too_many_errors
 from foretell.modes.files.shard import Choice, Shard, Work
 from foretell.modes.files.sizing import SHARD_ROWS, choose_rows
 from foretell.modes.files.stream import Stream
@@ -169,7 +169,8 @@ class Run:
         """As they were, for a run that is taken up again. Raises Setup for rows that do not fit, before anything is written."""
         found = None if self.options.restart else ledger.read_key()
         if found is not None and not self.settings.shard_rows:
-            return int(found.get("shard rows", SHARD_ROWS))
+            rows = found.get("shard rows")
+            return rows if isinstance(rows, int) and rows > 0 else SHARD_ROWS
         return self.settings.shard_rows or choose_rows(shareable(self.pipeline), self.work, self.inputs)
 
     def _answer(self, shards: Iterator[Shard], ledger: Ledger, busy: int) -> Tally:
@@ -177,7 +178,7 @@ class Run:
         tally = Tally(self.options.progress)
         for done in ledger.done.values():
             tally.resume(done)
-        left = (shard for shard in shards if shard.index not in ledger.done)
+        left = (shard for shard in shards if not ledger.has(shard.index, part_name(self.work, shard)))
         threads = max(1, self.workers // max(1, busy))
         task = Task(self.work, shareable(self.pipeline), tally.tick, threading.Event(), threads)
         execute: Executor = self.options.executor or Threads(self.workers)

@@ -12,7 +12,7 @@ import msgspec
 from foretell.errors import Cancelled, Setup
 from foretell.modes.files.compute import Computer, Result
 from foretell.modes.files.formats import ENDINGS, open_reader, open_writer
-from foretell.modes.files.ledger import record
+from foretell.modes.files.ledger import checksum, errors_name, record
 from foretell.modes.files.patience import Patient
 from foretell.modes.files.rows import BadRow, Sheet, Source
 from foretell.modes.files.shard import Done, Shard, Work, from_json, to_json
@@ -53,7 +53,7 @@ def run_shard(
     """
     started = time.perf_counter()
     parts = find_place(work.parts)
-    done = Done(shard.index, share=shard.share, errors=f"{shard.index:07}.errors.ndjson", part=part_name(work, shard))
+    done = Done(shard.index, share=shard.share, errors=errors_name(shard.index), part=part_name(work, shard))
     part = find_place(work.target or work.parts) / done.part
     with contextlib.closing(open_reader(source_of(work, shard, pipeline))) as reader:
         try:
@@ -74,6 +74,7 @@ def run_shard(
                     if tick is not None:
                         tick(result.rows, len(result.bad))
                 done = replace(done, head_bytes=writer.finish(), errors=done.errors if done.failed else "")
+                done = replace(done, checksum=checksum(stream))
             done = replace(done, seconds=time.perf_counter() - started, part_bytes=size_of(part))
             record(parts, done)
         except OSError as error:

@@ -76,8 +76,8 @@ class Work:
 class Done:
     """What became of a shard. ``rows`` had an answer, ``passed_over`` were not chosen; ``model_s`` is the time in the pipeline.
 
-    ``part`` is the file of answers in ``Work.parts`` (or ``target``), of ``part_bytes``, ``head_bytes`` of them its header;
-    ``errors`` is the file of its bad rows, if there are any.
+    ``part`` is the file of answers in ``Work.parts`` (or ``target``), of ``part_bytes``, ``head_bytes`` of them its header,
+    and with that ``checksum`` (CRC-32); ``errors`` is the file of its bad rows, if there are any.
     """
 
     index: int
@@ -88,6 +88,7 @@ class Done:
     model_s: float = 0.0
     part: str = ""
     part_bytes: int = 0
+    checksum: int = -1
     head_bytes: int = 0
     errors: str = ""
     share: float = 0.0

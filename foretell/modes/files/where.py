@@ -38,7 +38,7 @@ def parse(text: str) -> ast.expr:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         _check(tree, text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         cure = "to compare, write == in place of =" if ASSIGNED.search(QUOTED.sub("", text)) else EXAMPLE
         raise Setup("wrong_filter", f"--where {text[:80]!r} cannot be understood: {cure}") from error
     return tree
@@ -75,7 +75,8 @@ def _compare(left: ast.expr, operator: ast.cmpop, right: ast.expr, column: Colum
     value = ast.literal_eval(right)
     if isinstance(operator, ast.In | ast.NotIn):
         values = _as_kind(column(left.id), value[0], left.id)
-        found = pc.if_else(pc.is_valid(values), pc.is_in(values, value_set=pa.array(list(value)).cast(values.type)), None)
+        among = pa.array([_plain(each) for each in value], values.type)
+        found = pc.if_else(pc.is_valid(values), pc.is_in(values, value_set=among), None)
         return found if isinstance(operator, ast.In) else pc.invert(found)
     if value is None:
         empty = pc.is_null(column(left.id))
@@ -86,7 +87,14 @@ def _compare(left: ast.expr, operator: ast.cmpop, right: ast.expr, column: Colum
 def _apply(name: str, left: ast.expr, value: object, column: Column) -> Any:
     assert isinstance(left, ast.Name)
     values = _as_kind(column(left.id), value, left.id)
-    return pc.call_function(name, [values, pa.scalar(value, values.type)])
+    return pc.call_function(name, [values, pa.scalar(_plain(value), values.type)])
+
+
+def _plain(value: Any) -> Any:
+    """As Arrow takes it: a number as FP64, which the columns are compared as. Raises OverflowError, UnicodeEncodeError."""
+    if isinstance(value, str):
+        value.encode()
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _as_kind(column: Any, value: object, name: str) -> Any:
@@ -146,3 +154,5 @@ def _check_comparison(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> N
         fits = isinstance(right, ast.Name) and type(operator) in COMPARISONS and isinstance(value, int | float)
     if not fits:
         raise ValueError(ast.dump(operator))
+    for each in value if isinstance(value, tuple | list) else [value]:
+        _plain(each)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import pytest
 from foretell.errors import Setup
 from foretell.modes.files import Options, predict
 from foretell.modes.files.ledger import Ledger, difference
+from foretell.modes.files.run import Task
+from foretell.modes.files.shard import Done, Shard
 from foretell.settings import PredictSettings
 from foretell.tensors import Arrays
 from tests.modes.files.models import Only, features, pipeline
@@ -248,3 +250,105 @@ def test_what_was_answered_before_too_many_rows_failed_is_kept(tmp_path: Path) -
     assert report.errors is not None
     lines = [json.loads(line) for line in report.errors.read_bytes().splitlines()]
     assert [line["row"] for line in lines] == [100, 101, 102, 103]
+
+
+def in_folder(tmp_path: Path) -> tuple[Path, str, list[bytes]]:
+    """A source, a folder for its answers, and what the files of such a folder have to hold."""
+    source = write_rows(tmp_path / "rows.csv", features(2 * SHARD_ROWS + 5))
+    predict(pipeline(Only()), source, f"{tmp_path}/whole/", SETTINGS)
+    return source, f"{tmp_path}/answers/", contents(tmp_path / "whole")
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [part.read_bytes() for part in sorted(folder.glob("part-*"))]
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_killed_at_every_second_moment_a_folder_of_answers_is_whole_after_the_same_call(tmp_path: Path, first: int) -> None:
+    source, _, whole = in_folder(tmp_path)
+    for moment in range(first, 100, 2):
+        target = f"{tmp_path}/answers{moment}/"
+        if run_and_die(moment, partial(predict, pipeline(Only()), source, target, SETTINGS)) == 0:
+            break
+        kept = Path(target) / "_foretell"
+        if (kept / "plan.json").exists() or not contents(Path(target)):
+            predict(pipeline(Only()), source, target, SETTINGS)
+            assert not kept.exists()
+        assert contents(Path(target)) == whole
+    assert moment > 10
+
+
+def test_an_interrupt_before_any_record_was_taken_over_leaves_a_folder_of_answers_to_go_on_with(tmp_path: Path) -> None:
+    source, target, whole = in_folder(tmp_path)
+
+    def interrupted(task: Task, shards: Iterable[Shard]) -> Iterator[Done]:
+        task(next(iter(shards)))
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(pipeline(Only()), source, target, SETTINGS, Options(executor=interrupted))
+    assert predict(pipeline(Only()), source, target, SETTINGS).resumed == SHARD_ROWS
+    assert contents(tmp_path / "answers") == whole
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+def test_a_checkpoint_that_is_a_link_or_no_folder_is_refused_and_nothing_beyond_is_touched(
+    tmp_path: Path, is_link: bool
+) -> None:
+    source = write_rows(tmp_path / "rows.csv", features(3))
+    (tmp_path / "elsewhere").mkdir()
+    precious = tmp_path / "elsewhere" / "0000001.csv"
+    precious.write_text("precious")
+    kept = tmp_path / ".answers.csv.foretell"
+    kept.symlink_to("elsewhere") if is_link else kept.write_text("mine")
+    with pytest.raises(Setup, match=r"is a link|is no folder") as refusal:
+        predict(pipeline(Only()), source, tmp_path / "answers.csv", SETTINGS)
+    assert refusal.value.code == "wrong_target"
+    assert precious.read_text() == "precious"
+    assert os.path.lexists(kept)
+
+
+def test_files_of_others_in_a_checkpoint_stay(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.csv", features(3))
+    kept = tmp_path / ".answers.csv.foretell"
+    kept.mkdir()
+    (kept / "notes.txt").write_text("mine")
+    (tmp_path / "other").write_text("other")
+    (kept / "link").symlink_to("../other")
+    predict(pipeline(Only()), source, tmp_path / "answers.csv", SETTINGS, Options(restart=True))
+    assert sorted(path.name for path in kept.iterdir() if path.name != "lock") == ["link", "notes.txt"]
+    assert (tmp_path / "other").read_text() == "other"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "no UTF-8", "other index", "other part", "other errors", "part replaced"])
+def test_a_damaged_record_or_a_replaced_part_is_done_again(tmp_path: Path, damage: str) -> None:
+    source, target = unfinished(tmp_path)
+    whole = predict(pipeline(Only()), source, tmp_path / "whole.csv", SETTINGS).target.read_bytes()
+    (tmp_path / "outside.csv").write_bytes(b"z_0\n1\n")
+    kept = tmp_path / ".answers.csv.foretell"
+    record, part = kept / "0000000.done.json", kept / "0000000.csv"
+    data = record.read_bytes()
+    changes = {
+        "cut": data[:20],
+        "empty": b"",
+        "no UTF-8": b'{"index":0,"part":"\xff"}',
+        "other index": data.replace(b'"index":0', b'"index":1'),
+        "other part": data.replace(b'"part":"', b'"part":"../.answers.csv.foretell/'),
+        "other errors": data.replace(b'"errors":""', b'"errors":"../rows.csv"'),
+    }
+    record.write_bytes(changes.get(damage, data))
+    if damage == "part replaced":
+        part.write_bytes(b"9" * part.stat().st_size)
+    else:
+        assert record.read_bytes() != data
+    assert predict(pipeline(Only()), source, target, SETTINGS).rows == ROWS
+    assert target.read_bytes() == whole
+
+
+def test_a_folder_where_the_plan_belongs_is_named(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.csv", features(3))
+    (tmp_path / ".answers.csv.foretell" / "plan.json").mkdir(parents=True)
+    with pytest.raises(Setup, match=r"plan\.json is a folder.*move it away") as refusal:
+        predict(pipeline(Only()), source, tmp_path / "answers.csv", SETTINGS)
+    assert refusal.value.code == "wrong_target"
