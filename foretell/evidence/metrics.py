@@ -138,7 +138,7 @@ def compare(metric: Metric, before: Said, after: Said, truth: Array, original: A
         after=two,
         loss=metric.loss(one, two),
         agreement=agreement(after, original),
-        before_interval=_of_score(metric, one, draws[:, 0], before),
+        before_interval=(one, one) if metric.name == AGREEMENT else _of_score(metric, one, draws[:, 0], before),
         after_interval=_of_score(metric, two, draws[:, 1], after),
         loss_interval=interval(np.array(losses)),
     )

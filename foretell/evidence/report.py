@@ -54,7 +54,7 @@ def table(evidence: Evidence) -> list[Row]:
     rows = [
         (
             AGREED if scores.metric == AGREEMENT else scores.metric,
-            _scored(scores.before, scores.before_interval),
+            "" if scores.metric == AGREEMENT else _scored(scores.before, scores.before_interval),
             _scored(scores.after, scores.after_interval),
             f"loss {scores.loss:+.4f} ({low:+.4f} to {high:+.4f})",
         )
