@@ -152,3 +152,11 @@ def test_a_function_that_fails_is_told_with_its_own_words(tmp_path: Path) -> Non
     (tmp_path / "mine.py").write_text("def cost(outputs):\n    return 1\n")
     with refused("broken_code", "cost"):
         choose_metric(f"{tmp_path}/mine.py:cost", Reading(), np.array([1.0])).score(Said({}), np.array([1.0]))
+
+
+def test_no_wrong_row_among_a_few_is_no_certainty() -> None:
+    truth = np.arange(60) % 2
+    right, wrong = Said({}, truth), Said({}, 1 - truth)
+    found = compare(METRICS["accuracy"], right, wrong, truth, truth)
+    assert found.before_interval == (0.95, 1.0)
+    assert found.after_interval == pytest.approx((0.0, 0.05))

@@ -17,7 +17,8 @@ from foretell.evidence.case import Evidence, Made, open_case
 from foretell.evidence.measure import Gain
 from foretell.evidence.metrics import Scores
 from foretell.evidence.publish import FORCED, MADE_BY, check_target, publish, staged
-from foretell.evidence.report import as_markdown
+from foretell.evidence.report import as_markdown, table
+from foretell.evidence.show import show_evidence
 from foretell.evidence.verdict import Budget, Layer, Wanted, judge, parse_budget
 from tests.evidence.simple import classifier, npz
 from tests.evidence.test_data import refused
@@ -150,3 +151,23 @@ def test_an_interrupt_leaves_nothing(number: signal.Signals, tmp_path: Path) -> 
     assert child.wait(timeout=30) != 0
     child.stdout.close()
     assert os.listdir(tmp_path) == []
+
+
+def test_agreement_stands_once_in_a_report_that_is_about_it(tmp_path: Path) -> None:
+    folder = classifier(tmp_path).parent
+    with staged(tmp_path / "small.onnx") as place:
+        case = open_case(classifier(folder), npz(tmp_path), Wanted("size", metric="agreement", timing_s=0.01))
+        found = case.conclude(Made(classifier(place), "test"))
+        case.close()
+    assert [row[0] for row in table(found)].count("agreement with the original") == 1
+    assert "agreement" not in [row[0] for row in table(found)]
+
+
+def test_a_refusal_is_told_by_the_refusal_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = open_case(classifier(tmp_path), npz(tmp_path), Wanted("size", timing_s=0.01))
+    found = case.conclude(Made(classifier(tmp_path, name="same.onnx"), "test"))
+    case.close()
+    show_evidence(found)
+    assert "Not good enough" not in capsys.readouterr().out
+    show_evidence(replace(found, wanted=replace(found.wanted, force=True)))
+    assert "FORCED" in capsys.readouterr().out

@@ -73,3 +73,15 @@ def test_rounds_go_one_way_and_the_other_by_turns() -> None:
 
     compare([OTHER], DEFAULT, look, 2.0 * ROUNDS, lambda look: None)
     assert order[:4] == [OTHER, DEFAULT, DEFAULT, OTHER]
+
+
+def test_a_round_that_missed_counts_as_none_in_the_figure_of_a_candidate_and_is_told() -> None:
+    found = final([0.0, 0.0, 0.0, 0.0, 100.0, 110.0, 120.0, 130.0, 140.0], [0.0])
+    assert found.default.rate == 100.0
+    assert found.doubts == (f"the defaults missed the objective in 4 of {ROUNDS} rounds",)
+
+
+def test_rounds_far_apart_cast_doubt_on_the_machine() -> None:
+    found = final([100.0], [150.0] * (ROUNDS - 1) + [30.0])
+    assert "rounds of the best went from 30.0 to 150.0 answers/s: the machine has other work" in found.doubts[0]
+    assert final([100.0], [150.0] * (ROUNDS - 1) + [60.0]).doubts == ()
