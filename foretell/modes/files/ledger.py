@@ -143,12 +143,13 @@ class Ledger:
         file = self.folder / PLAN
         if isinstance(file, Path) and file.is_dir():
             raise Setup("wrong_target", f"{file} is a folder, where a run writes what it is: move it away, or name another -o")
-        if not file.is_file():
-            return None
         try:
-            found: dict[str, Any] = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+            data = file.read_bytes() if file.is_file() else b""
+            found: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
+        except OSError as error:
+            raise Setup("wrong_target", f"{file} cannot be read: {error.strerror or error}: name another -o") from error
         return found
 
     def _read_records(self) -> dict[int, Done]:
