@@ -77,6 +77,7 @@ CATCH_ALL = {
     "jobs/stores/sqlite/writer.py": 1,  # one transaction for many callers, like a batch run
     "jobs/desk.py": 1,  # the outermost loop of a job
     "cli/group.py": 1,  # the outermost loop of the command line
+    "workers/files_job.py": 1,  # the outermost loop of the process of a job over files
     "workers/worker.py": 1,  # the outermost loop of a worker process
 }
 TRUSTED_LOADER = "backends/sklearn.py"

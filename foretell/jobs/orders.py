@@ -82,7 +82,7 @@ class Orders:
             order,
             version=self.find(order.model, order.version),
             input=self.places.check(order.input),
-            output=self.places.check(order.output),
+            output=self.places.check_output(order.output),
             only=self.places.check(order.only) if order.only else "",
         )
         return pack({"order": msgspec.to_builtins(checked), "webhook": webhook})
@@ -91,7 +91,7 @@ class Orders:
         """What the process of a job is told. One that has begun is taken up again, even if it was to begin anew."""
         order = {**self.shown(job), **({"restart": False} if job.progress else {})}
         self.places.check(order["input"])
-        self.places.check(order["output"])
+        self.places.check_output(order["output"])
         places = {"folders": [str(each) for each in self.places.folders], "prefixes": list(self.places.prefixes)}
         return {**self.known, "job": job.id, "order": order, "places": places}
 

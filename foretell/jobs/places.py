@@ -49,27 +49,47 @@ class Places:
             raise Invalid("wrong_place", "a path of a job over files is given in full: it begins with /")
         return str(self._inside(Path(text)))
 
-    def _inside(self, path: Path) -> Path:
-        """Of a pattern, the part before its first wildcard is looked at: what matches is checked when it is read."""
-        parts = path.parts
-        fixed = next((number for number, part in enumerate(parts) if _PATTERN.search(part)), len(parts))
-        try:
-            real = Path(*parts[:fixed]).resolve()
-        except (OSError, RuntimeError, ValueError):  # links in a circle, or a name that cannot be
-            raise _not_listed("folder") from None
-        if ".." in parts or not any(real.is_relative_to(folder) for folder in self.folders):
-            raise _not_listed("folder")
-        return real.joinpath(*parts[fixed:])
+    def check_output(self, text: str) -> str:
+        """As ``check``, for what is written: no pattern, whatever marks are in its name."""
+        checked = self.check(text)
+        return checked if "://" in text else str(self._real(Path(text)))
 
     def check_links(self, text: str) -> None:
-        """That no link below a folder leads out of what is listed. Raises Denied ``place_not_listed``."""
-        if "://" in text or not os.path.isdir(text):
+        """That no link leads out of what is listed: below a folder, or among the files that a pattern may match.
+
+        Raises Denied ``place_not_listed``. Links are looked at as they are now: see ``foretell.workers.fence`` for later.
+        """
+        if "://" in text:
             return
-        for folder, names, files in os.walk(text):
+        fixed = Path(*_fixed(Path(text)))
+        for folder, names, files in os.walk(text if os.path.isdir(text) else fixed):
             for name in (*names, *files):
                 path = os.path.join(folder, name)
-                if os.path.islink(path) and not any(Path(path).resolve().is_relative_to(each) for each in self.folders):
-                    raise _not_listed("folder")
+                if os.path.islink(path):
+                    self._real(Path(path))
+
+    def _inside(self, path: Path) -> Path:
+        """Of a pattern, the part before its first wildcard is resolved; what matches is for ``check_links``."""
+        fixed = _fixed(path)
+        if ".." in path.parts:
+            raise _not_listed("folder")
+        return self._real(Path(*fixed)).joinpath(*path.parts[len(fixed) :])
+
+    def _real(self, path: Path) -> Path:
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError, ValueError):  # links in a circle, or a name that cannot be
+            raise _not_listed("folder") from None
+        if not any(real.is_relative_to(folder) for folder in self.folders):
+            raise _not_listed("folder")
+        return real
+
+
+def _fixed(path: Path) -> tuple[str, ...]:
+    """The parts in front of the first wildcard; all of them where there is such a file, or a link of that name."""
+    if os.path.lexists(path):
+        return path.parts
+    return path.parts[: next((number for number, part in enumerate(path.parts) if _PATTERN.search(part)), None)]
 
 
 def _is_bucket(text: str) -> bool:

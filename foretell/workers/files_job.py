@@ -16,6 +16,8 @@ from foretell.repository import Repository, open_pipeline
 from foretell.repository.fingerprint import fingerprint
 from foretell.repository.model_folder import ModelSource
 from foretell.settings import LogSettings, PredictSettings
+from foretell.storage import find_place, make_folder
+from foretell.workers.fence import fence, libraries
 
 if TYPE_CHECKING:
     from foretell.modes.files.progress import Progress
@@ -38,6 +40,9 @@ def do(order: bytes, say: "Voice") -> None:
         say({"done": answer(told, say)})
     except ForetellError as error:
         say({"failed": {"code": error.code, "message": error.message[:LONGEST_MESSAGE]}})
+    except Exception as error:  # the outermost loop of this process: tried again, it would go wrong again
+        log.exception("job %s failed by a mistake of the server's own: %s", told["job"], type(error).__name__)
+        say({"failed": {"code": "internal", "message": "the server made a mistake on this job: its log names it"}})
 
 
 class Voice:
@@ -67,22 +72,36 @@ def answer(told: dict[str, Any], say: Voice) -> dict[str, Any]:
     """The report of a job."""
     from foretell.modes.files import Options, predict
 
-    order = told["order"]
+    order, readable = told["order"], libraries()
     places = Places(tuple(map(Path, told["places"]["folders"])), tuple(told["places"]["prefixes"]))
-    source, target = places.check(order["input"]), places.check(order["output"])
+    source, target = places.check(order["input"]), places.check_output(order["output"])
     order["only"] = order.get("only") and places.check(order["only"])
-    places.check_links(source)
     model = find_model(told, order["model"], order["version"])
     settings = PredictSettings(**{**told["predict"], "workers": 1, **_named(order, SETTINGS)})
-    options = Options(
-        **_named(order, OPTIONS), progress=Teller(say), models={"": model.path}, fingerprints={"": fingerprint(model)}
-    )
+    teller = Teller(say)
+    options = Options(**_named(order, OPTIONS), progress=teller, models={"": model.path}, fingerprints={"": fingerprint(model)})
+    pipeline = open_pipeline(model)
+    readable |= {str(model.path).partition(":")[0], *(path for path in told["paths"] if ":" not in path)}
+    readable |= {str(model.folder)} if model.in_folder else set()
+    if not fence(readable, places.folders):
+        log.debug("job %s: this kernel cannot keep it to its folders: nobody else should put links into them", told["job"])
+    _look_at_links(places, source, target, order["only"])
     log.info("job %s: %s version %s answers %s", told["job"], model.name, model.version, source)
-    report = predict(open_pipeline(model), source, target, settings, options)
+    report = predict(pipeline, source, target, settings, options)
+    teller.end(report.rows, report.failed, report.rows_per_s)
     log.info(
         "job %s: %d rows are answered, %d failed, %d were done before", told["job"], report.rows, report.failed, report.resumed
     )
     return {**report.facts(), "code": 3 if report.failed else 0}
+
+
+def _look_at_links(places: Places, source: str, target: str, only: str) -> None:
+    """Last of all before the work: names are as they were, no link leads out, and the output has a folder to be in."""
+    for text in filter(None, (source, only)):
+        places.check_links(places.check(text))
+    if Path(places.check_output(target)).is_dir():
+        places.check_links(target)
+    make_folder(find_place(target).parent)
 
 
 def _named(order: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -111,6 +130,12 @@ class Teller:
             return
         self.told = time.monotonic()
         rate = (now.rows + now.failed) / now.seconds if now.seconds else 0.0
-        eta_s = None if now.left_s is None else round(now.left_s, 1)
-        told = {"rows": now.rows, "failed": now.failed, "done": now.done, "rows_per_s": round(rate, 1), "eta_s": eta_s}
+        self._say(now.rows, now.failed, now.done, rate, None if now.left_s is None else round(now.left_s, 1))
+
+    def end(self, rows: int, failed: int, rows_per_s: float) -> None:
+        """The last word, whenever the one before was."""
+        self._say(rows, failed, 1.0, rows_per_s, 0.0)
+
+    def _say(self, rows: int, failed: int, done: float | None, rows_per_s: float, eta_s: float | None) -> None:
+        told = {"rows": rows, "failed": failed, "done": done, "rows_per_s": round(rows_per_s, 1), "eta_s": eta_s}
         self.say({"progress": told})

@@ -132,3 +132,35 @@ def test_no_spelling_leads_out(tmp_path_factory: pytest.TempPathFactory, parts: 
     except (Denied, Invalid):
         return
     assert os.path.realpath(checked.partition("*")[0]).startswith(str(folder / "in"))
+
+
+def test_a_pattern_reads_through_no_link_that_leads_out(listed: Path) -> None:
+    places = Places.parse(str(listed))
+    (listed / "deep" / "file.csv").symlink_to(listed.parent / "other" / "secret.csv")
+    for pattern in ("deep/*.csv", "**/*.csv", "d?ep/file.csv"):
+        with pytest.raises(Denied):
+            places.check_links(places.check(f"{listed}/{pattern}"))
+
+
+def test_a_pattern_may_match_a_link_that_stays_inside(listed: Path) -> None:
+    (listed / "deep" / "same.csv").symlink_to(listed / "rows.csv")
+    places = Places.parse(str(listed))
+    places.check_links(places.check(f"{listed}/deep/*.csv"))
+
+
+@pytest.mark.parametrize("name", ["*w", "a?", "[x"])
+def test_a_link_whose_name_looks_like_a_pattern_is_resolved(listed: Path, name: str) -> None:
+    places = Places.parse(str(listed))
+    (listed / name).symlink_to(listed.parent / "other")
+    for check in (places.check, places.check_output):
+        with pytest.raises(Denied):
+            check(f"{listed}/{name}")
+    with pytest.raises(Denied):
+        places.check_output(f"{listed}/{name}/answers.csv")
+
+
+def test_a_link_below_the_folder_of_answers_is_refused(listed: Path) -> None:
+    (listed / "answers").mkdir()
+    (listed / "answers" / "a=1").symlink_to(listed.parent / "other")
+    with pytest.raises(Denied):
+        Places.parse(str(listed)).check_links(f"{listed}/answers")

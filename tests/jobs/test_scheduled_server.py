@@ -10,9 +10,10 @@ INBOX = """
 [[schedule]]
 name = "inbox"
 folder = "{folder}/data/in"
+pattern = "*.ndjson"
 every_s = 0.1
 model = "rows"
-output = "{folder}/data/{{stem}}.out.ndjson"
+output = "{folder}/data/{{path}}.out.ndjson"
 """
 
 
@@ -31,5 +32,7 @@ def test_files_that_come_into_a_folder_are_answered_once(tmp_path: Path) -> None
         assert eventually(lambda: jobs_of(served) == ["done"] * 2, 30)
         assert [answers_of(tmp_path / "data" / f"{number}.out.ndjson") for number in range(2)] == [[0.0], [2.0]]
     with keeping(tmp_path, "--jobs-schedules", str(schedules), names=("rows",)) as served:
-        (inbox / "2.ndjson").write_text('{"x":2}\n')
+        (inbox / "deep").mkdir()
+        (inbox / "deep" / "2.ndjson").write_text('{"x":2}\n')
         assert eventually(lambda: jobs_of(served) == ["done"] * 3, 30)
+        assert answers_of(tmp_path / "data" / "deep" / "2.out.ndjson") == [4.0]

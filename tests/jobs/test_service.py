@@ -286,8 +286,8 @@ def test_who_waits_reads_the_body_of_a_job_once(tmp_path: Path) -> None:
         worker.hold.clear()
         job = await worker.submit(bytes(2**20))
         await worker.begun()
-        store, read = worker.service.ledger.store, []
-        worker.service.ledger.store = Reads(store, read)
+        read: list[str] = []
+        worker.service.ledger.store = Reads(worker.service.ledger.store, read)
         waiting = asyncio.ensure_future(worker.service.wait(job.id, 20.0))
         while read.count("list") < 3:
             await asyncio.sleep(0.01)
