@@ -123,7 +123,9 @@ def test_a_mistake_of_ours_is_how_the_job_ends_and_its_log_names_it(monkeypatch:
     monkeypatch.setattr(files_job, "configure", lambda settings: None)
     monkeypatch.setattr(files_job.log, "handlers", [])  # what it adds is for a process of its own
     reading, writing = os.pipe()
-    files_job.do(b'{"job": "j", "log": {}}', files_job.Voice(writing))
+    say = files_job.Voice(writing)
+    files_job.do(b'{"job": "j", "log": {}}', say)
+    say.stream.close()
     said = [orjson.loads(line) for line in os.read(reading, 10_000).splitlines()]
     assert said[-1]["failed"]["code"] == "internal"
     assert "ZeroDivisionError" in said[0]["log"]
