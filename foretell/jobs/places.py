@@ -50,9 +50,12 @@ class Places:
         return str(self._inside(Path(text)))
 
     def check_output(self, text: str) -> str:
-        """As ``check``, for what is written: no pattern, whatever marks are in its name."""
+        """As ``check``, for what is written: no pattern, whatever marks are in its name.
+
+        A slash at its end, which says that it is a folder, stays.
+        """
         checked = self.check(text)
-        return checked if "://" in text else str(self._real(Path(text)))
+        return checked if "://" in text else str(self._real(Path(text))) + "/" * text.endswith("/")
 
     def check_links(self, text: str) -> None:
         """That no link leads out of what is listed: below a folder, or among the files that a pattern may match.

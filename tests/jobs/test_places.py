@@ -164,3 +164,7 @@ def test_a_link_below_the_folder_of_answers_is_refused(listed: Path) -> None:
     (listed / "answers" / "a=1").symlink_to(listed.parent / "other")
     with pytest.raises(Denied):
         Places.parse(str(listed)).check_links(f"{listed}/answers")
+
+
+def test_a_slash_at_the_end_of_an_output_still_says_that_it_is_a_folder(listed: Path) -> None:
+    assert Places.parse(str(listed)).check_output(f"{listed}/answers/") == f"{listed}/answers/"
