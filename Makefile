@@ -33,6 +33,7 @@ soak: $(VENV)/.dev ## run the long form of what make test does shortly: drills, 
 
 torch: $(VENV)/.dev ## bring PyTorch's build for CPUs, so that make test runs what needs it (0.9 GB)
 	@$(PIP) install $(TORCH)
+	@$(PIP) install --editable '.[dev,torch]'
 
 clients: $(VENV)/.dev $(CLIENTS:%=$(CLIENT_VENVS)/%/.made) ## have the clients of kserve, MLServer and TensorFlow Serving ask (2.4 GB)
 	@$(BIN)/python -m pytest tests/clients -rA

@@ -205,7 +205,7 @@ def test_an_unknown_option_is_refused() -> None:
 @pytest.mark.parametrize("name", ["m.joblib", "m.pkl", "m.pickle"])
 def test_without_trust_nothing_is_unpickled(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(pickle.dumps(Trap(tmp_path / "trace")))
-    with pytest.raises(Setup, match=r"Export the model to ONNX .* set `trust = true`") as refusal:
+    with pytest.raises(Setup, match=r"foretell convert .* --trust; or .* `trust = true`") as refusal:
         load_backend(tmp_path / name)
     assert refusal.value.code == "untrusted_model"
     assert name in refusal.value.message
