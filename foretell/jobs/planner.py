@@ -149,7 +149,7 @@ class FolderWatch:
         words = file_words(arrival.inner, schedule.when.pattern)
         try:
             if is_within(filled(schedule.order.output, words), str(self.arrivals.folder)):
-                raise Invalid("wrong_schedule", f"it {INTO_ITSELF}")
+                raise Invalid("wrong_place", f"it {INTO_ITSELF}")
             return self.maker.job(f"file:{arrival.digest}", words, arrival.file)
         except (Invalid, Denied) as refusal:
             log.warning("schedule %s passes over the file %r: %s", schedule.when.name, arrival.file, refusal)
