@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -267,3 +269,43 @@ def test_a_full_redis_takes_nothing_and_lets_what_it_has_be_done(installed_redis
         assert store.delete_expired() == waiting
         assert store.submit([make()])
         store.close()
+
+
+OPEN_ALL = """
+import sys, time
+from foretell.jobs.store import open_store
+print("here", flush=True)
+moment = float(sys.stdin.readline())
+for folder in sys.argv[1:]:
+    moment += 0.03
+    while time.monotonic() < moment:
+        pass
+    open_store(folder).close()
+"""
+
+
+def test_two_processes_that_open_new_stores_at_once_both_open_them(tmp_path: Path) -> None:
+    """Both turn to a new store at the same moments of one clock, again and again."""
+    command = [sys.executable, "-c", OPEN_ALL, *(str(tmp_path / str(number)) for number in range(60))]
+    both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+    moment = time.monotonic()
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write(f"{moment}\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=60) and process.returncode for process in both] == [0, 0]
+
+
+def test_a_claim_of_no_kind_still_ends_what_was_abandoned(tmp_path: Path) -> None:
+    now = [1000.0]
+    with closing(open_store(str(tmp_path), lambda: now[0])) as store:
+        [job] = store.submit([Job(new_id(), "request", b"", 0.0, 0.0, most_attempts=1)])
+        store.claim("anna", {"request"}, 1, 30.0)
+        now[0] += 30.0
+        assert store.claim("berta", set(), 1, 30.0) == []
+        ended = store.get(job.id)
+        assert ended is not None
+        assert ended.state is State.FAILED

@@ -1,6 +1,8 @@
 """Opens the file: its tables, its version, and what SQLite says turned into refusals of ours."""
 
 import contextlib
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,14 +41,26 @@ def open_file(file: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
     with contextlib.ExitStack() as opened:
         try:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file.touch(mode=0o600)  # requests and answers are nobody else's to read
-            writing, reading = _connect(file, opened), _connect(file, opened)
-            with writing:
-                _prepare(writing, file)
+            with _alone(file.parent):
+                file.touch(mode=0o600)  # requests and answers are nobody else's to read
+                writing, reading = _connect(file, opened), _connect(file, opened)
+                with writing:
+                    _prepare(writing, file)
         except (OSError, sqlite3.Error) as error:
             raise unusable(file, str(error)) from error
         opened.pop_all()
         return writing, reading
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else opens a store in the folder meanwhile: SQLite waits for no lock when it turns to its log (WAL)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def unusable(file: Path, why: str) -> Setup:

@@ -51,11 +51,13 @@ class SqliteStore:
         def work(run: Run) -> Sequence[Job]:
             now = self.clock()
             _sweep(run, now)
+            if not kinds:
+                return []
             values = {"worker": worker, "now": now, "lease_s": lease_s, "most": most, **places}
             jobs = [_whole(row) for row in run(query, values).fetchall()]
             return sorted(jobs, key=lambda job: (job.priority, job.due_at, job.id))
 
-        return self._write(work, durable=False) if kinds else []
+        return self._write(work, durable=False)
 
     def renew(self, ids: Collection[str], worker: str, lease_s: float) -> Renewal:
         query = f"UPDATE jobs SET lease_until = :until WHERE {HELD} RETURNING id, cancel_wanted"
