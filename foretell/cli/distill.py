@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from foretell.cli.flags import Sectioned, flags_of
-from foretell.cli.judging import judged, read_wanted
+from foretell.cli.judging import judged, read_wanted, write_and_show
 
 
 @click.command(cls=Sectioned, params=flags_of("distill"), short_help="Teach a small model what a large one answers.")
@@ -41,17 +41,7 @@ def distill(teacher: str, data: Path, target: Path, **options: Any) -> None:
       foretell distill model.onnx -o small.onnx --data rows.npz --student app.py:Student
     """
     wanted = read_wanted(options)
-    from foretell.evidence.case import Evidence
-    from foretell.evidence.progress import choose_progress
-    from foretell.evidence.show import show_evidence
     from foretell.optimize.distill import distill as write
     from foretell.optimize.distill.teaching import Distilling
 
-    found: list[Evidence] = []
-    try:
-        with choose_progress(True) as progress:
-            write(teacher, data, target, Distilling(**options), wanted, progress, found.append)
-    finally:
-        for evidence in found:
-            show_evidence(evidence)
-    click.echo(f"{target}, and why in {target.with_suffix('.evidence')}/report.md", err=True)
+    write_and_show(lambda progress, tell: write(teacher, data, target, Distilling(**options), wanted, progress, tell), target)

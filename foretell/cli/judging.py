@@ -9,6 +9,8 @@ import click
 from foretell.cli.reading import read_pairs, read_settings
 
 if TYPE_CHECKING:
+    from foretell.evidence.case import Evidence
+    from foretell.evidence.progress import Progress
     from foretell.evidence.verdict import Wanted
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -80,3 +82,18 @@ def read_wanted(options: dict[str, Any]) -> "Wanted":
         map=read_pairs(options.pop("pairs")),
         force=options.pop("force", False),
     )
+
+
+def write_and_show(write: "Callable[[Progress, Callable[[Evidence], None]], object]", target: Path) -> None:
+    """Have a verb write its model to ``target``, and show the evidence whatever became of it."""
+    from foretell.evidence.progress import choose_progress
+    from foretell.evidence.show import show_evidence
+
+    found: list[Evidence] = []
+    try:
+        with choose_progress(True) as progress:
+            write(progress, found.append)
+    finally:
+        for evidence in found:
+            show_evidence(evidence)
+    click.echo(f"{target}, and why in {target.with_suffix('.evidence')}/report.md", err=True)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from foretell.cli.flags import Sectioned, flags_of
-from foretell.cli.judging import judged, read_wanted
+from foretell.cli.judging import judged, read_wanted, write_and_show
 
 
 @click.command(cls=Sectioned, params=flags_of("prune"), short_help="Take away what a model can do without.")
@@ -41,17 +41,7 @@ def prune(model: str, data: Path, target: Path, **options: Any) -> None:
       foretell prune model.onnx -o sparse.onnx --data rows.csv --for size --what weights --sparsity 0.95
     """
     wanted = read_wanted(options)
-    from foretell.evidence.case import Evidence
-    from foretell.evidence.progress import choose_progress
-    from foretell.evidence.show import show_evidence
     from foretell.optimize.prune import prune as write
     from foretell.optimize.prune.pruning import Pruning
 
-    found: list[Evidence] = []
-    try:
-        with choose_progress(True) as progress:
-            write(model, data, target, Pruning(**options), wanted, progress, found.append)
-    finally:
-        for evidence in found:
-            show_evidence(evidence)
-    click.echo(f"{target}, and why in {target.with_suffix('.evidence')}/report.md", err=True)
+    write_and_show(lambda progress, tell: write(model, data, target, Pruning(**options), wanted, progress, tell), target)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from foretell.cli.flags import Sectioned, flags_of
-from foretell.cli.judging import judged, read_wanted
+from foretell.cli.judging import judged, read_wanted, write_and_show
 
 METHODS = ("int8", "int8-dynamic", "int8-weights", "int4-weights", "float16", "float16-weights", "bfloat16-weights")
 
@@ -40,9 +40,6 @@ def quantize(model: str, data: Path, target: Path, **options: Any) -> None:
       foretell quantize models/digits -o small.onnx --data scans/ --for size --method int4-weights
     """
     wanted = read_wanted(options)
-    from foretell.evidence.case import Evidence
-    from foretell.evidence.progress import choose_progress
-    from foretell.evidence.show import show_evidence
     from foretell.optimize.quantize import Quantizing
     from foretell.optimize.quantize import quantize as write
 
@@ -54,11 +51,4 @@ def quantize(model: str, data: Path, target: Path, **options: Any) -> None:
         seven_bits=options["seven_bits"],
         leave_out=options["leave_out"],
     )
-    found: list[Evidence] = []
-    try:
-        with choose_progress(True) as progress:
-            write(model, data, target, chosen, wanted, progress, found.append)
-    finally:
-        for evidence in found:
-            show_evidence(evidence)
-    click.echo(f"{target}, and why in {target.with_suffix('.evidence')}/report.md", err=True)
+    write_and_show(lambda progress, tell: write(model, data, target, chosen, wanted, progress, tell), target)

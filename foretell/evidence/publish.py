@@ -6,11 +6,11 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from foretell.errors import Setup
-from foretell.evidence.case import Evidence
+from foretell.evidence.case import Case, Evidence
 from foretell.evidence.report import write_report
 from foretell.plugins import needs_extra
 
@@ -50,6 +50,18 @@ def staged(target: Path) -> Iterator[Path]:
             yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def carry_out(case: Case, target: Path, make: Callable[[Path], Evidence], tell: Callable[[Evidence], None]) -> Evidence:
+    """Have ``make`` write a candidate to the path that it is given, and judge it; then put it at ``target``. Closes the case.
+
+    ``tell`` is shown the evidence whatever the verdict. Raises what ``make`` does, and Setup ``not_better``.
+    """
+    with contextlib.closing(case), staged(target) as place:
+        evidence = make(place / target.name)
+        tell(evidence)
+        publish(place / target.name, target, evidence)
+    return evidence
 
 
 def publish(made: Path, target: Path, evidence: Evidence) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from foretell.errors import Setup
 from foretell.evidence.case import Case, Evidence, Made, open_case
 from foretell.evidence.progress import SILENT, Progress
-from foretell.evidence.publish import check_target, publish, staged
+from foretell.evidence.publish import carry_out, check_target
 from foretell.evidence.verdict import Wanted
 from foretell.optimize.distill.lesson import Form, Lesson, form_of, learn_from, with_hints
 from foretell.optimize.distill.teaching import DEFAULTS, Distilling, bytes_of
@@ -38,14 +38,7 @@ def distill(
     _check(options)
     check_target(Path(teacher), target)
     case = open_case(teacher, data, wanted, progress, FIT_SHARE)
-    try:
-        with staged(target) as place:
-            evidence = distill_case(case, place / target.name, options, progress)
-            tell(evidence)
-            publish(place / target.name, target, evidence)
-    finally:
-        case.close()
-    return evidence
+    return carry_out(case, target, lambda place: distill_case(case, place, options, progress), tell)
 
 
 def distill_case(case: Case, target: Path, options: Distilling, progress: Progress = SILENT) -> Evidence:

@@ -8,7 +8,7 @@ from foretell.convert import convert
 from foretell.errors import Setup
 from foretell.evidence.case import Case, Evidence, Made, open_case
 from foretell.evidence.progress import SILENT, Progress
-from foretell.evidence.publish import check_target, publish, staged
+from foretell.evidence.publish import carry_out, check_target
 from foretell.evidence.verdict import Wanted
 from foretell.optimize.prune.pruning import DEFAULTS, Pruning
 from foretell.plugins import needs_extra
@@ -35,14 +35,7 @@ def prune(
     _check(options, wanted)
     check_target(Path(model), target)
     case = open_case(model, data, wanted, progress, FIT_SHARE)
-    try:
-        with staged(target) as place:
-            evidence = prune_case(case, place / target.name, options, progress)
-            tell(evidence)
-            publish(place / target.name, target, evidence)
-    finally:
-        case.close()
-    return evidence
+    return carry_out(case, target, lambda place: prune_case(case, place, options, progress), tell)
 
 
 def prune_case(case: Case, target: Path, options: Pruning, progress: Progress = SILENT) -> Evidence:

@@ -8,7 +8,7 @@ from typing import Literal
 from foretell.errors import Setup
 from foretell.evidence.case import Case, Evidence, Made, open_case
 from foretell.evidence.progress import SILENT, Progress
-from foretell.evidence.publish import check_target, publish, staged
+from foretell.evidence.publish import carry_out, check_target
 from foretell.evidence.verdict import Wanted
 from foretell.optimize import DISTILL
 from foretell.optimize.quantize.graph import Graph, read_graph
@@ -65,15 +65,12 @@ def quantize(
     with needs_extra("quantizing", "optimize"):
         import onnx  # noqa: F401 - here, so that the refusal comes first
     case = open_case(model, data, wanted, progress)
-    try:
+
+    def make(place: Path) -> Evidence:
         check_target(case.source, target)
-        with staged(target) as place:
-            evidence = quantize_case(case, place / target.name, options, progress)
-            tell(evidence)
-            publish(place / target.name, target, evidence)
-    finally:
-        case.close()
-    return evidence
+        return quantize_case(case, place, options, progress)
+
+    return carry_out(case, target, make, tell)
 
 
 def quantize_case(case: Case, target: Path, options: Quantizing, progress: Progress = SILENT) -> Evidence:
