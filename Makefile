@@ -29,7 +29,7 @@ test: $(VENV)/.dev ## run all tests
 	@$(BIN)/python -m pytest
 
 soak: $(VENV)/.dev ## run the long form of what make test does shortly: drills, swaps, floods
-	@SOAK=1 $(BIN)/python -m pytest tests/soak tests/optimize/tune tests/jobs/test_killed_workers.py tests/jobs/test_store_model.py -rA
+	@SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/soak tests/optimize/tune tests/jobs/test_killed_workers.py tests/jobs/test_store_model.py -rA
 
 torch: $(VENV)/.dev ## bring PyTorch's build for CPUs, so that make test runs what needs it (0.9 GB)
 	@$(PIP) install $(TORCH)
