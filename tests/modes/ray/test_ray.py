@@ -94,8 +94,9 @@ def test_nothing_to_do_needs_no_cluster() -> None:
 
 
 @needs_ray
-@pytest.mark.parametrize(("address", "told"), [("here", "HOST:PORT"), (f"127.0.0.1:{free_port()}", "nobody listens")])
+@pytest.mark.parametrize(("address", "told"), [("here", "HOST:PORT"), ("127.0.0.1:{port}", "nobody listens")])
 def test_a_cluster_that_is_not_there_is_told_at_once(address: str, told: str) -> None:
+    address = address.format(port=free_port())
     program = f"""
 from foretell.modes.ray import Cluster, Factory, run
 from foretell.errors import ForetellError
