@@ -25,14 +25,14 @@ help: ## list these verbs
 demo: $(VENV)/.demo ## serve two real models, ask them, print the answers
 	@$(BIN)/foretell demo
 
-test: $(VENV)/.dev ## run all tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/.dev ## run all tests, two files at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(VENV)/.dev ## run the long form of what make test does shortly: drills, swaps, floods
 	@SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/soak tests/optimize/tune tests/jobs/test_killed_workers.py tests/jobs/test_store_model.py -rA
 
 torch: $(VENV)/.dev ## bring PyTorch's build for CPUs, so that make test runs what needs it (0.9 GB)
-	@$(PIP) install $(TORCH)
+	@$(PIP) install --retries 1 $(TORCH)
 	@$(PIP) install --editable '.[dev,torch]'
 
 clients: $(VENV)/.dev $(CLIENTS:%=$(CLIENT_VENVS)/%/.made) ## have the clients of kserve, MLServer and TensorFlow Serving ask (2.4 GB)
