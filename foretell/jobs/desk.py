@@ -4,11 +4,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
-from weakref import WeakValueDictionary
 
 import orjson
 
@@ -22,8 +21,8 @@ from foretell.jobs.work import Again, Work
 log = logging.getLogger("foretell")
 
 STORE_AGAIN_S = 1.0  # after the store could not be reached
-Ended = Callable[[Job, Outcome], Awaitable[None]]
-"""Told of every end before it is recorded, so that what follows from it is not lost."""
+End = Callable[[Job, Outcome], Awaitable[None]]
+"""Records an end, and what follows from it. Raises Unavailable: then it is asked to do so again."""
 
 
 class Why(Enum):
@@ -47,17 +46,17 @@ class Trade:
 class Desk:
     """``serve`` claims and starts; ``running`` are the jobs in hand; ``stop`` gives back what does not end in time."""
 
-    def __init__(self, trade: Trade, worker: str, ledger: Ledger, limits: Limits, ended: Ended) -> None:
+    def __init__(self, trade: Trade, worker: str, ledger: Ledger, limits: Limits, end: End) -> None:
         self.trade = trade
         self.worker = worker
         self.ledger = ledger
         self.limits = limits
-        self.ended = ended
+        self.end = end
         self.running: dict[str, asyncio.Task[None]] = {}
-        self.ends: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # kept by who waits here for an end
         self._why: dict[str, Why] = {}
         self._work_to_do = asyncio.Event()
         self._stopping = False
+        self._has_more = False  # as far as the last claim told: it was given all that it asked for
 
     def wake(self) -> None:
         """Look for work at once."""
@@ -67,14 +66,15 @@ class Desk:
         """Claim and start jobs until ``stop``, or until cancelled."""
         while not self._stopping:
             self._work_to_do.clear()
-            claimed = await self._claim(self.trade.most - len(self.running))
+            free = self.trade.most - len(self.running)
+            claimed = await self._claim(free)
             for job in claimed:
-                task = asyncio.ensure_future(self._do(job))
-                self.running[job.id] = task
-            if not claimed:
+                self.running[job.id] = asyncio.ensure_future(self._do(job))
+            self._has_more = len(claimed) == free
+            if not (claimed and self._has_more):
                 await self._wait_for_work()
 
-    async def _claim(self, most: int) -> Iterable[Job]:
+    async def _claim(self, most: int) -> Sequence[Job]:
         if most <= 0:
             return ()
         try:
@@ -124,7 +124,8 @@ class Desk:
         finally:
             self._why.pop(job.id, None)
             self.running.pop(job.id, None)
-            self.wake()
+            if self._has_more:
+                self.wake()
 
     async def _outcome(self, job: Job) -> Outcome | None:
         """How the job ended; None when it did not, or is no longer ours."""
@@ -173,18 +174,12 @@ class Desk:
         until = time.monotonic() + self.limits.lease_s
         while True:
             try:
-                await self.ended(job, outcome)
-                await self.ledger.finish(outcome)
+                return await self.end(job, outcome)
             except Unavailable as error:
                 if self._stopping or time.monotonic() > until:
                     log.warning("the end of a job could not be recorded: %s", error)
                     return
                 await asyncio.sleep(STORE_AGAIN_S)
-            else:
-                waited = self.ends.get(job.id)
-                if waited is not None:
-                    waited.set()
-                return
 
 
 class StoreNotes:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from foretell.errors import Busy, Invalid, Mismatched, Missing, Unavailable
 from foretell.jobs.desk import Desk, Trade, Why
@@ -42,7 +43,7 @@ class JobService:
         self.worker = worker
         self.limits = limits
         self.announce = announce
-        self.desks = {trade.kind: Desk(trade, worker, ledger, limits, self._ended) for trade in trades}
+        self.desks = {trade.kind: Desk(trade, worker, ledger, limits, self._end) for trade in trades}
         self.counts: Mapping[State, int] = {}
         self._since = 0  # jobs taken in since they were counted
         self._has_room = True
@@ -50,6 +51,7 @@ class JobService:
         self.also: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What else goes on as long as jobs are done: who makes jobs by schedules."""
         self._tasks: list[asyncio.Task[None]] = []
+        self._ends: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # kept by who waits here for an end
 
     async def start(self) -> None:
         """Begin to claim jobs. Raises Unavailable when the store does not answer."""
@@ -111,14 +113,16 @@ class JobService:
     async def wait(self, id: str, within_s: float) -> Job:
         """The job once it has ended, or as it is when the time is over. Raises Missing."""
         until, pause_s = time.monotonic() + within_s, FIRST_LOOK_S
-        job = await self._look_at(id)
-        ends = self.desks[job.kind].ends.setdefault(id, asyncio.Event())
-        while job.state not in ENDED and not self._draining and (left_s := until - time.monotonic()) > 0:
+        ended = self._ends.setdefault(id, asyncio.Event())  # before the first look, after which it may end
+        while not ended.is_set():
+            job = await self._look_at(id)
+            left_s = until - time.monotonic()
+            if job.state in ENDED or self._draining or left_s <= 0:
+                break
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(pause_s, left_s)):
-                    await ends.wait()
+                    await ended.wait()
             pause_s = min(2 * pause_s, LONGEST_LOOK_S)
-            job = await self._look_at(id)
         return await self.get(id)
 
     async def _look_at(self, id: str) -> Job:
@@ -135,6 +139,8 @@ class JobService:
             raise unknown(id)
         for desk in self.desks.values():
             desk.interrupt((id,), Why.CANCELLED)
+        if job.state in ENDED:
+            self._tell_end(id)
         return job
 
     @property
@@ -142,11 +148,17 @@ class JobService:
         """The ids of the jobs that run in this process."""
         return [id for desk in self.desks.values() for id in desk.running]
 
-    async def _ended(self, job: Job, outcome: Outcome) -> None:
+    async def _end(self, job: Job, outcome: Outcome) -> None:
         """Keep what follows from an end before the end itself: if this process is killed in between, it is told once more."""
         for following in self.announce(job, outcome):
             await self.ledger.submit(following)
             self.desks[following.kind].wake()
+        await self.ledger.finish(outcome)
+        self._tell_end(job.id)
+
+    def _tell_end(self, id: str) -> None:
+        if (ended := self._ends.get(id)) is not None:
+            ended.set()
 
     async def _keep_leases(self) -> None:
         while True:
