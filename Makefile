@@ -25,8 +25,9 @@ help: ## list these verbs
 demo: $(VENV)/.demo ## serve two real models, ask them, print the answers
 	@$(BIN)/foretell demo
 
-test: $(VENV)/.dev ## run all tests, two files at a time
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(VENV)/.dev ## run all tests, two files at a time, and those alone that look at the clock
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not clocked'
+	@$(BIN)/python -m pytest -m clocked
 
 soak: $(VENV)/.dev ## run the long form of what make test does shortly: drills, swaps, floods
 	@SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/soak tests/optimize/tune tests/jobs/test_killed_workers.py tests/jobs/test_store_model.py -rA

@@ -19,6 +19,8 @@ from foretell.cli import cli
 from foretell.errors import ForetellError, Unavailable
 from tests.serving import Served, free_port, serving
 
+pytestmark = pytest.mark.clocked
+
 FIVE_MS = """
 @foretell.model(inputs={"x": "FP32"}, outputs={"y": "FP32"})
 def model(arrays):

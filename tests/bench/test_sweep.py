@@ -11,6 +11,8 @@ from foretell.testing import FakeClock
 
 from .simulated import SimulatedNetwork
 
+pytestmark = pytest.mark.clocked
+
 
 def nothing(step: Step) -> None: ...
 

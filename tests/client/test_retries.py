@@ -16,6 +16,8 @@ from foretell.client.retry import read_retry_after
 from foretell.errors import Broken, Busy, ForetellError, Invalid, Late, Missing, Setup, TooLarge, Unavailable
 from tests.client.troubled import RESET, Connect, Naps, Troubled, answer, refusal
 
+pytestmark = pytest.mark.clocked
+
 X = {"x": np.zeros((1, 2), np.float32)}
 
 

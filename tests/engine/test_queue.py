@@ -2,10 +2,14 @@
 
 import time
 
+import pytest
+
 from foretell.engine.queue import Entry, Queue
 from foretell.request import NORMAL
 from foretell.testing import FakeClock
 from tests.engine.batching import Tagged, entry_of, passage, rows_of
+
+pytestmark = pytest.mark.clocked
 
 CLOCK = FakeClock()
 

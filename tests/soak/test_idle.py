@@ -5,9 +5,13 @@ import statistics
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.backends.graphs import convolution, linear, save
 from tests.serving import Served, Wire, infer, serving
 from tests.soak import rounds
+
+pytestmark = pytest.mark.clocked
 
 MOST_OF_A_CORE = 0.01
 CODE = """

@@ -13,6 +13,8 @@ import pytest
 from tests.serving import Served, serving
 from tests.soak import rounds
 
+pytestmark = pytest.mark.clocked
+
 PACED = """
 import time
 import foretell

@@ -8,6 +8,8 @@ import pytest
 
 from tests.serving import Reply, Served, Wire, eventually, infer, serving
 
+pytestmark = pytest.mark.clocked
+
 CODE = """
 import time
 from pathlib import Path

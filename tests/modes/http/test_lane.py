@@ -11,6 +11,8 @@ import pytest
 
 from tests.serving import Served, double, eventually, infer, post, serving, sleep
 
+pytestmark = pytest.mark.clocked
+
 NESTED = infer("double", "x", [[1, 2], [3, 4]], shape=[2, 2])
 GET = b"GET %b HTTP/1.1\r\nhost: localhost\r\n\r\n"
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.serving import Served, Wire, double, eventually, infer, post, serving
 
+pytestmark = pytest.mark.clocked
+
 RECEIVE_S = 0.4
 HALF = double()[:-5]
 MANY = 300

@@ -6,6 +6,8 @@ import pytest
 
 from tests.serving import Served, double, infer
 
+pytestmark = pytest.mark.clocked
+
 PATHS = ("/v2/health/live", "/v2/health/ready", "/ping", "/v2/models/double/ready", "/v2/models/double/versions/1/ready")
 GET = b"GET %b HTTP/1.1\r\nhost: localhost\r\n"
 

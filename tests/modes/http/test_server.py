@@ -14,6 +14,8 @@ from foretell.errors import Setup
 from foretell.sockets import listen
 from tests.serving import Served, double, eventually, free_port, post, serving, sleep
 
+pytestmark = pytest.mark.clocked
+
 DEMO = Path(foretell.demo.__file__).parent / "models"
 READY = b"GET /v2/health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
