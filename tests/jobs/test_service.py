@@ -298,16 +298,40 @@ def test_who_waits_reads_the_body_of_a_job_once(tmp_path: Path) -> None:
     run(Worker(tmp_path), body)
 
 
-class Reads:
-    """A store that writes down what is called."""
+def test_an_end_right_behind_the_look_of_who_waits_is_not_missed(tmp_path: Path) -> None:
+    async def body(worker: Worker) -> None:
+        worker.hold.clear()
+        job = await worker.submit()
+        await worker.begun()
+        loop, looks = asyncio.get_running_loop(), list[str]()
 
-    def __init__(self, store: JobStore, read: list[str]) -> None:
+        def look(**asked: Any) -> Sequence[Job]:
+            found = store.list(**asked)
+            looks.append(found[0].state.value)
+            loop.call_soon_threadsafe(worker.hold.set)
+            while worker.service.running:
+                time.sleep(0.001)  # in a thread of the store's
+            return found
+
+        store = worker.service.ledger.store
+        worker.service.ledger.store = Reads(store, [], list=look)
+        assert (await worker.end(job)).state is State.DONE
+        assert looks == ["running"]
+
+    run(Worker(tmp_path), body)
+
+
+class Reads:
+    """A store that writes down what is called; ``instead`` of some of its calls are others."""
+
+    def __init__(self, store: JobStore, read: list[str], **instead: Callable[..., Any]) -> None:
         self.store = store
         self.read = read
+        self.instead = instead
 
     def __getattr__(self, name: str) -> Any:
         self.read.append(name)
-        return getattr(self.store, name)
+        return self.instead.get(name) or getattr(self.store, name)
 
 
 def test_calls_that_come_together_share_one_and_a_failure_is_only_its_own() -> None:
