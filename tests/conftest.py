@@ -1,5 +1,6 @@
 """Servers that many tests share, each started once."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,8 @@ def hostile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]
     with serving(tmp_path_factory.mktemp("hostile")) as served:
         yield served
 
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, every server that is started here would ignore it
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing of what it shows
 settings.load_profile("any machine")

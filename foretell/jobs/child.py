@@ -83,8 +83,9 @@ async def _end(process: asyncio.subprocess.Process, within_s: float) -> None:
     """See it gone: asked first, then killed."""
     if process.returncode is not None:
         return
-    with contextlib.suppress(OSError):  # it gives way to all, and would take as long to end
-        os.sched_setscheduler(process.pid, os.SCHED_OTHER, os.sched_param(0))
+    if hasattr(os, "sched_setscheduler"):
+        with contextlib.suppress(OSError):  # it gives way to all, and would take as long to end
+            os.sched_setscheduler(process.pid, os.SCHED_OTHER, os.sched_param(0))
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:

@@ -16,7 +16,7 @@ from foretell.errors import ForetellError, Unavailable
 from foretell.jobs.job import Failure, Job, Outcome, State
 from foretell.jobs.ledger import Ledger
 from foretell.jobs.limits import Limits
-from foretell.jobs.work import Again, Work
+from foretell.jobs.work import Again, Done, Notes, Work
 
 log = logging.getLogger("foretell")
 
@@ -31,6 +31,29 @@ class Why(Enum):
     CANCELLED = auto()
     LOST = auto()  # another worker may have begun it
     STOPPING = auto()
+
+
+@dataclass
+class Hand:
+    """A job in hand: what sees to its end, the work itself once it is begun, and why it is to be ended if it is."""
+
+    task: "asyncio.Task[None] | None" = None
+    work: "asyncio.Future[Done] | None" = None
+    why: Why | None = None
+
+    def begin(self, work: Work, job: Job, notes: Notes) -> "asyncio.Future[Done]":
+        """Begin the work, unless it is to be ended already."""
+        self.work = asyncio.ensure_future(work(job, notes))
+        if self.why is not None:
+            self.work.cancel()  # before its first step
+        return self.work
+
+    def interrupt(self, why: Why) -> None:
+        """End the work. An outcome that is there is recorded all the same: nothing is thrown away that was done."""
+        if self.why is None:
+            self.why = why
+            if self.work is not None:
+                self.work.cancel()
 
 
 @dataclass(frozen=True)
@@ -52,8 +75,7 @@ class Desk:
         self.ledger = ledger
         self.limits = limits
         self.end = end
-        self.running: dict[str, asyncio.Task[None]] = {}
-        self._why: dict[str, Why] = {}
+        self.running: dict[str, Hand] = {}
         self._work_to_do = asyncio.Event()
         self._stopping = False
         self._has_more = False  # as far as the last claim told: it was given all that it asked for
@@ -68,13 +90,15 @@ class Desk:
             self._work_to_do.clear()
             free = self.trade.most - len(self.running)
             claimed = await self._claim(free)
-            for job in claimed:
-                self.running[job.id] = asyncio.ensure_future(self._do(job))
-            self._has_more = len(claimed) == free
+            for job in claimed or ():
+                hand = self.running[job.id] = Hand()
+                hand.task = asyncio.ensure_future(self._do(job, hand))
+            self._has_more = claimed is None or len(claimed) == free
             if not (claimed and self._has_more):
                 await self._wait_for_work()
 
-    async def _claim(self, most: int) -> Sequence[Job]:
+    async def _claim(self, most: int) -> Sequence[Job] | None:
+        """None when the store could not tell."""
         if most <= 0:
             return ()
         try:
@@ -83,7 +107,7 @@ class Desk:
         except Unavailable as error:
             log.warning("no jobs can be claimed now: %s", error)
             await asyncio.sleep(STORE_AGAIN_S)
-            return ()
+            return None
 
     async def _wait_for_work(self) -> None:
         try:
@@ -95,10 +119,8 @@ class Desk:
     def interrupt(self, ids: Iterable[str], why: Why) -> None:
         """End work in progress."""
         for id in ids:
-            task = self.running.get(id)
-            if task is not None and id not in self._why:
-                self._why[id] = why
-                task.cancel()
+            if (hand := self.running.get(id)) is not None:
+                hand.interrupt(why)
 
     def drain(self) -> None:
         """Claim nothing more; what would last is given back at once."""
@@ -110,36 +132,35 @@ class Desk:
     async def stop(self, within_s: float) -> None:
         """Claim nothing more, let what runs end, and give back what does not end in time."""
         self.drain()
-        if self.running:
-            await asyncio.wait(self.running.values(), timeout=within_s)
-        while self.running:
+        tasks = [hand.task for hand in self.running.values() if hand.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=within_s)
             self.interrupt(list(self.running), Why.STOPPING)
-            await asyncio.wait(self.running.values())
+            await asyncio.wait(tasks)
 
-    async def _do(self, job: Job) -> None:
+    async def _do(self, job: Job, hand: Hand) -> None:
         try:
-            outcome = await self._outcome(job)
+            outcome = await self._outcome(job, hand)
             if outcome is not None:
                 await self._finish(job, outcome)
         finally:
-            self._why.pop(job.id, None)
             self.running.pop(job.id, None)
             if self._has_more:
                 self.wake()
 
-    async def _outcome(self, job: Job) -> Outcome | None:
+    async def _outcome(self, job: Job, hand: Hand) -> Outcome | None:
         """How the job ended; None when it did not, or is no longer ours."""
         if job.attempts > self.limits.attempts:
             text = f"its worker ended {self.limits.attempts} times while this was computed: it is not tried again"
             return self._failed(job, Failure("job_abandoned", text))
         try:
-            done = await self.trade.work(job, StoreNotes(self.ledger, job.id, self.worker))
+            done = await hand.begin(self.trade.work, job, StoreNotes(self.ledger, job.id, self.worker))
             state = State.FAILED if done.error else State.DONE
             return Outcome(job.id, self.worker, state, done.result, done.error)
         except Again as again:
             return await self._try_again(job, again)
         except asyncio.CancelledError:
-            return await self._interrupted(job)
+            return await self._interrupted(job, hand)
         except ForetellError as error:
             return self._failed(job, Failure(error.code, tell(error)))
         except Exception:
@@ -155,8 +176,8 @@ class Desk:
         await self._put_back(job, again.wait_s, again.error)
         return None
 
-    async def _interrupted(self, job: Job) -> Outcome | None:
-        why = self._why.get(job.id, Why.STOPPING)
+    async def _interrupted(self, job: Job, hand: Hand) -> Outcome | None:
+        why = hand.why or Why.STOPPING
         if why is Why.CANCELLED:
             return Outcome(job.id, self.worker, State.CANCELLED)
         if why is Why.STOPPING:

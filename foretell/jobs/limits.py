@@ -24,5 +24,8 @@ class Limits:
         """Whether the disk has room for more jobs."""
         if self.folder is None:
             return True
-        disk = os.statvfs(self.folder)
+        try:
+            disk = os.statvfs(self.folder)
+        except OSError:  # gone, or not readable: nothing could be kept there either
+            return False
         return disk.f_bavail * disk.f_frsize >= self.least_free_bytes

@@ -21,11 +21,11 @@ LOOK_S = 1.0  # how often the jobs are counted
 RENEW_S = 2.0  # how often leases are renewed at least, and so how soon a job that another process cancels is ended
 SWEEP_S = 30.0
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.1, 0.5  # between looks at a job that another process may have
-Announce = Callable[[Job, Outcome], Sequence[Job]]
-"""The jobs that follow from the end of one."""
+Announce = Callable[[Job], Sequence[Job]]
+"""The jobs that follow from the end of one, as it is about to be. Asked twice it gives them twice, by the same keys."""
 
 
-def nobody(job: Job, outcome: Outcome) -> Sequence[Job]:
+def nobody(job: Job) -> Sequence[Job]:
     """Nothing follows."""
     return ()
 
@@ -134,6 +134,10 @@ class JobService:
 
     async def cancel(self, id: str) -> Job:
         """End a job, at once where it waits or runs here; another worker is told at its next look. Raises Missing."""
+        wanted = await self.get(id)
+        if wanted.state in ENDED:
+            return wanted
+        await self._announce(replace(wanted, state=State.CANCELLED, finished_at=time.time()))
         job = await self.ledger.call(self.ledger.store.cancel, id)
         if job is None:
             raise unknown(id)
@@ -149,12 +153,15 @@ class JobService:
         return [id for desk in self.desks.values() for id in desk.running]
 
     async def _end(self, job: Job, outcome: Outcome) -> None:
-        """Keep what follows from an end before the end itself: if this process is killed in between, it is told once more."""
-        for following in self.announce(job, outcome):
+        await self._announce(replace(job, state=outcome.state, error=outcome.error, finished_at=time.time()))
+        if await self.ledger.finish(outcome):
+            self._tell_end(job.id)
+
+    async def _announce(self, job: Job) -> None:
+        """Keep what follows from an end, before the end itself: if this process is killed in between, it is told once more."""
+        for following in self.announce(job):
             await self.ledger.submit(following)
             self.desks[following.kind].wake()
-        await self.ledger.finish(outcome)
-        self._tell_end(job.id)
 
     def _tell_end(self, id: str) -> None:
         if (ended := self._ends.get(id)) is not None:

@@ -21,7 +21,7 @@ import orjson
 from foretell.errors import Setup
 from foretell.jobs.addresses import Hosts
 from foretell.jobs.envelope import pack, unpack
-from foretell.jobs.job import ENDED, Failure, Job, Outcome
+from foretell.jobs.job import ENDED, Failure, Job
 from foretell.jobs.work import Again, Done, Notes
 
 log = logging.getLogger("foretell")
@@ -54,15 +54,19 @@ def sign(secret: bytes, id: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(signature).decode()
 
 
-def delivery(job: Job, outcome: Outcome, url: str, new_id: Callable[[], str], now: float) -> Job:
-    """The job that tells ``url`` of an end; made twice, it is the same."""
-    data: dict[str, object] = {"id": job.id, "state": str(outcome.state), "result": f"/jobs/{job.id}/result"}
-    if outcome.error is not None:
-        data["code"] = outcome.error.code
-    told = {"type": f"job.{outcome.state}", "timestamp": _iso(now), "data": data}
-    spec = pack({"url": url, "job": job.id}, orjson.dumps(told))
+def delivery(job: Job, url: str, new_id: Callable[[], str], now: float) -> Job:
+    """The job that tells ``url`` of the end of another; made twice, it is the same."""
+    spec = pack({"url": url, "job": job.id}, tell_end(job))
     attempts = len(PAUSES_S) + 1
     return Job(new_id(), KIND, spec, now, now, owner="webhooks", key=f"webhook:{job.id}", most_attempts=attempts + 1)
+
+
+def tell_end(job: Job) -> bytes:
+    """What is told of a job that has ended."""
+    data: dict[str, object] = {"id": job.id, "state": str(job.state), "result": f"/jobs/{job.id}/result"}
+    if job.error is not None:
+        data["code"] = job.error.code
+    return orjson.dumps({"type": f"job.{job.state}", "timestamp": _iso(job.finished_at or 0.0), "data": data})
 
 
 def _iso(now: float) -> str:
@@ -71,7 +75,10 @@ def _iso(now: float) -> str:
 
 @dataclass(frozen=True)
 class Webhooks:
-    """Delivers. ``find`` gives the job that a delivery tells of, as it is now."""
+    """Delivers. ``find`` gives the job that a delivery tells of, as it is now: what is told is how it really ended.
+
+    What was to be told when the delivery was made is for a job that has been deleted by then.
+    """
 
     hosts: Hosts
     secret: bytes
@@ -84,6 +91,7 @@ class Webhooks:
         told_of = await asyncio.to_thread(self.find, head["job"])
         if told_of is not None and told_of.state not in ENDED:
             raise Again(NOT_ENDED_S)
+        body = body if told_of is None else tell_end(told_of)
         try:
             async with asyncio.timeout(WITHIN_S):
                 status = await self._post(self.hosts.check(head["url"]), f"msg_{head['job']}", body)

@@ -38,10 +38,11 @@ def yield_to_all() -> None:
     """
     os.nice(NICE - os.nice(0))
     if hasattr(os, "sched_setaffinity"):
-        cpus = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, cpus[len(cpus) // 2 :])
-    if hasattr(os, "SCHED_IDLE"):
         with contextlib.suppress(OSError):  # a sandbox may forbid it: then the niceness has to do
+            cpus = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, cpus[len(cpus) // 2 :])
+    if hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(OSError):  # the same
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 

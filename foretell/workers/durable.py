@@ -16,7 +16,7 @@ from foretell.jobs.addresses import Hosts
 from foretell.jobs.child import ChildWork
 from foretell.jobs.desk import Trade
 from foretell.jobs.envelope import unpack
-from foretell.jobs.job import Job, Outcome, new_id
+from foretell.jobs.job import Job, new_id
 from foretell.jobs.ledger import Ledger
 from foretell.jobs.limits import Limits
 from foretell.jobs.orders import Orders
@@ -106,7 +106,7 @@ def _command() -> Sequence[str]:
     return [*python_command(), "-m", "foretell.workers.beneath"]
 
 
-def _announce(job: Job, outcome: Outcome) -> Sequence[Job]:
+def _announce(job: Job) -> Sequence[Job]:
     """The delivery of a webhook, for a job whose owner wants one."""
     url = unpack(job.spec)[0].get("webhook") if job.kind in (REQUEST, FILES) else None
-    return [] if url is None else [delivery(job, outcome, url, new_id, time.time())]
+    return [] if url is None else [delivery(job, url, new_id, time.time())]

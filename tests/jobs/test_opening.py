@@ -1,5 +1,6 @@
 """What cannot be opened is refused by name; a store that fails while it is used says so, and keeps what it had."""
 
+import fcntl
 import os
 import sqlite3
 import subprocess
@@ -269,6 +270,16 @@ def test_a_full_redis_takes_nothing_and_lets_what_it_has_be_done(installed_redis
         assert store.delete_expired() == waiting
         assert store.submit([make()])
         store.close()
+
+
+def test_a_lock_that_somebody_holds_on_the_folder_holds_up_nobody(tmp_path: Path) -> None:
+    """As that of ``flock FOLDER foretell serve``, which keeps a second server away."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        open_store(str(tmp_path)).close()
+    finally:
+        os.close(folder)
 
 
 OPEN_ALL = """

@@ -1,6 +1,7 @@
 """The service of jobs in one process: each is done once, told as it ended, and given back when it must be."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretell.errors import Busy, Invalid, Mismatched, Missing, Unavailable
-from foretell.jobs.desk import Trade
+from foretell.jobs.desk import Trade, Why
 from foretell.jobs.envelope import pack, unpack
 from foretell.jobs.job import Failure, Job, Outcome, State, new_id
 from foretell.jobs.ledger import Gathered, Ledger
@@ -48,8 +49,8 @@ class Worker:
             raise answer
         return answer
 
-    def announce(self, job: Job, outcome: Outcome) -> Sequence[Job]:
-        self.ended.append((job.id, outcome.state))
+    def announce(self, job: Job) -> Sequence[Job]:
+        self.ended.append((job.id, job.state))
         return ()
 
     async def __aenter__(self) -> "Worker":
@@ -150,7 +151,73 @@ def test_a_running_job_is_cancelled_at_once(tmp_path: Path) -> None:
         await worker.begun()
         await worker.service.cancel(job.id)
         assert (await worker.end(job)).state is State.CANCELLED
+        assert set(worker.ended) == {(job.id, State.CANCELLED)}
+
+    run(Worker(tmp_path), body)
+
+
+def test_a_job_that_is_cancelled_while_it_waits_is_announced_too(tmp_path: Path) -> None:
+    async def body(worker: Worker) -> None:
+        job = await worker.submit()
+        await worker.service.cancel(job.id)
+        await worker.service.cancel(job.id)
         assert worker.ended == [(job.id, State.CANCELLED)]
+
+    run(Worker(tmp_path, most=0), body)
+
+
+def test_a_job_that_is_cancelled_between_its_claim_and_its_begin_frees_its_place(tmp_path: Path) -> None:
+    async def body(worker: Worker) -> None:
+        loop, desk = asyncio.get_running_loop(), worker.service.desks["work"]
+
+        def interrupt() -> None:
+            if desk.running:
+                desk.interrupt(list(desk.running), Why.CANCELLED)
+            else:
+                loop.call_soon(interrupt)
+
+        interrupt()
+        assert (await worker.end(await worker.submit())).state is State.CANCELLED
+        assert worker.seen == []
+        assert (await worker.end(await worker.submit())).state is State.DONE
+
+    run(Worker(tmp_path, most=1), body)
+
+
+@pytest.mark.parametrize("why", Why)
+def test_a_job_that_is_done_stays_so_though_it_is_interrupted_while_that_is_recorded(tmp_path: Path, why: Why) -> None:
+    async def body(worker: Worker) -> None:
+        loop, desk, store = asyncio.get_running_loop(), worker.service.desks["work"], worker.service.ledger.store
+
+        def finish(outcomes: Sequence[Outcome]) -> frozenset[str]:
+            interrupted = threading.Event()
+            loop.call_soon_threadsafe(desk.interrupt, [outcome.id for outcome in outcomes], why)
+            loop.call_soon_threadsafe(loop.call_soon, interrupted.set)
+            interrupted.wait(10)
+            return store.finish(outcomes)
+
+        worker.service.ledger.finish = Gathered(lambda outcomes: [bool(finish(outcomes))], worker.service.ledger.threads)
+        assert (await worker.end(await worker.submit())).state is State.DONE
+        assert len(worker.seen) == 1
+
+    run(Worker(tmp_path), body)
+
+
+def test_who_waits_for_a_job_that_another_has_to_do_again_waits_for_that(tmp_path: Path) -> None:
+    async def body(worker: Worker) -> None:
+        store, lost = worker.service.ledger.store, list[str]()
+
+        def finish(outcomes: Sequence[Outcome]) -> list[bool]:
+            if lost:
+                return [bool(store.finish(outcomes))]
+            lost.extend(outcome.id for outcome in outcomes)
+            store.put_back(lost[0], worker.name, 0.0)  # as if its lease had lapsed
+            return [False]
+
+        worker.service.ledger.finish = Gathered(finish, worker.service.ledger.threads)
+        job = await worker.submit()
+        assert (await worker.end(job)).state is State.DONE
+        assert worker.seen == [job.id, job.id]
 
     run(Worker(tmp_path), body)
 

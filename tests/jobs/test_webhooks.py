@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from foretell.errors import Denied, Invalid, Setup
 from foretell.jobs.addresses import Hosts, is_global
 from foretell.jobs.envelope import pack, unpack
-from foretell.jobs.job import Job, Outcome, State, new_id
-from foretell.jobs.webhooks import PAUSES_S, Webhooks, delivery, read_secret, sign
+from foretell.jobs.job import Failure, Job, State, new_id
+from foretell.jobs.webhooks import PAUSES_S, Webhooks, delivery, read_secret, sign, tell_end
 from foretell.jobs.work import Again
 from tests.modes.http.test_jobs import LATER, accepted, get, result
 from tests.serving import MODELS, double, eventually, serving, sleep
@@ -138,6 +138,15 @@ def test_nothing_is_told_of_a_job_that_has_not_ended() -> None:
             deliver(f"127.0.0.1:{heard.port}", f"http://127.0.0.1:{heard.port}/", told_of=running)
         assert again.value.error is None  # so that the attempt does not count
         assert not heard.requests
+
+
+def test_what_is_told_is_how_the_job_really_ended_whatever_was_meant_to_be_told() -> None:
+    failed = Job("j", "request", b"", 0.0, 0.0, state=State.FAILED, error=Failure("broken_model", ""), finished_at=1e9)
+    with receiver() as heard:
+        deliver(f"127.0.0.1:{heard.port}", f"http://127.0.0.1:{heard.port}/", told_of=failed)
+        ((_, _, body),) = heard.requests
+    assert body == tell_end(failed)
+    assert orjson.loads(body)["data"] == {"id": "j", "state": "failed", "code": "broken_model", "result": "/jobs/j/result"}
 
 
 @pytest.mark.parametrize("answer", [b"", b"not HTTP\r\n", b"HTTP/1.1 abc\r\n", b"x" * 100_000, b"HTTP/2 200\r\n"])
@@ -270,8 +279,8 @@ def test_a_secret_that_would_not_do_is_refused_without_being_repeated(text: str)
 
 
 def test_a_delivery_made_twice_is_the_same_job() -> None:
-    job, outcome = Job("j", "request", b"", 0.0, 0.0), Outcome("j", "w", State.DONE)
-    first, second = (delivery(job, outcome, "https://hooks.example.com/", new_id, 1e9) for _ in range(2))
+    job = Job("j", "request", b"", 0.0, 0.0, state=State.DONE, finished_at=1e9)
+    first, second = (delivery(job, "https://hooks.example.com/", new_id, 1e9) for _ in range(2))
     assert (first.key, first.owner, first.fingerprint, first.spec) == (
         second.key,
         second.owner,
@@ -301,10 +310,12 @@ def test_the_end_of_a_request_is_told_once_whether_it_is_done_cancelled_or_refus
             long = accepted(served.ask(sleep(9, LATER, hook)))
             assert eventually(lambda: get(served, long).json()["state"] == "running")
             assert get(served, long, verb="DELETE").status == 200
-            assert eventually(lambda: len(heard.requests) == 3)
+            due = accepted(served.ask(sleep(9, LATER, hook)))
+            assert get(served, due, verb="DELETE").status == 200
+            assert eventually(lambda: len(heard.requests) == 4)
             assert (result(served, good).status, result(served, bad).status) == (200, 500)
             assert served.ask(double(LATER, "foretell-webhook: http://127.0.0.1:1/")).code == "host_not_listed"
     told = {orjson.loads(body)["data"]["id"]: orjson.loads(body)["type"] for _, _, body in heard.requests}
-    ids = [path.rpartition("/")[2] for path in (good, bad, long)]
-    assert [told[id] for id in ids] == ["job.done", "job.done", "job.cancelled"]
-    assert len(heard.requests) == 3
+    ids = [path.rpartition("/")[2] for path in (good, bad, long, due)]
+    assert [told[id] for id in ids] == ["job.done", "job.done", "job.cancelled", "job.cancelled"]
+    assert len(heard.requests) == 4

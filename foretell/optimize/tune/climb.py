@@ -54,9 +54,8 @@ def climb(load: Callable[[int, float], Figures], objective: Objective, seconds: 
     while clients is not None and left > 1:
         found.add(clients, load(clients, step_s))
         left -= 1
-        clients = None if found.tried[clients].interrupted else _next(found, clients)
-    if not found.tried[found.shown].interrupted:
-        found.add(found.shown, load(found.shown, left * step_s))
+        clients = _next(found, clients)
+    found.add(found.shown, load(found.shown, left * step_s))
     return found
 
 

@@ -119,10 +119,8 @@ class Stand:
         connect = self._connects[name]
         before = self.joules()
         start = self._clients.get(candidate) or next(reversed(self._clients.values()), FIRST_CLIENTS)
-        climbed = climb(lambda clients, load_s: _load(connect(), clients, load_s), self.objective, seconds, start, steps)
+        climbed = climb(lambda clients, load_s: run_load(connect(), clients, load_s), self.objective, seconds, start, steps)
         after = self.joules()
-        if any(figures.interrupted for figures in climbed.tried.values()):
-            raise KeyboardInterrupt
         self._clients[candidate] = climbed.shown
         joules = None if before is None or after is None else (after - before) / max(climbed.answered, 1)
         return _as_look(candidate, seconds, climbed, joules)
@@ -157,9 +155,12 @@ class Stand:
             yield Server(http_address, spoken, key)
 
 
-def _load(opened: Network, clients: int, seconds: float) -> Figures:
-    warm_up_s = WARM_UP * seconds
-    return summarize(Load(opened).run_closed(clients, seconds), warm_up_s)
+def run_load(opened: Network, clients: int, seconds: float) -> Figures:
+    """Raises KeyboardInterrupt, which a load alone takes for its end."""
+    figures = summarize(Load(opened).run_closed(clients, seconds), WARM_UP * seconds)
+    if figures.interrupted:
+        raise KeyboardInterrupt
+    return figures
 
 
 def _as_look(candidate: Candidate, seconds: float, climbed: Climb, joules: float | None) -> Look:

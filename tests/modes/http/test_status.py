@@ -99,8 +99,10 @@ def test_each_row_of_the_table_is_a_real_answer(
 def test_a_full_queue_is_429_with_the_time_to_wait(way: str, lane_server: Served, asgi_server: Served) -> None:
     served = {"lane": lane_server, "asgi": asgi_server}[way]
     wires = [served.wire() for _ in range(6)]
-    for wire in wires:
-        wire.send(sleep(0.3))
+    wires[0].send(sleep(2.0))
+    assert eventually(lambda: b'foretell_in_flight_requests{model="slow",version="1"} 1.0' in served.get("/metrics").body)
+    for wire in wires[1:]:
+        wire.send(sleep(0.0))
     answers = [wire.read() for wire in wires]
     for wire in wires:
         wire.socket.close()

@@ -65,17 +65,6 @@ def test_a_server_that_is_too_slow_for_one_client_is_shown_with_one() -> None:
     assert found.shown == 1
 
 
-def test_an_interrupt_ends_the_climb() -> None:
-    loads = []
-
-    def interrupted(clients: int, seconds: float) -> Figures:
-        loads.append(clients)
-        return figures(1.0, 0.001, interrupted=True)
-
-    climb(interrupted, Objective("p99", 1.0), 6.0, 4)
-    assert loads == [4]
-
-
 def test_a_load_with_refusals_does_not_meet_the_objective() -> None:
     assert not Objective("p99", 1.0).met_by(figures(10.0, 0.001, outcomes={"429": 1}))
     assert Objective("p99", 1.0).met_by(figures(10.0, 0.001))

@@ -1,9 +1,8 @@
 """Opens the file: its tables, its version, and what SQLite says turned into refusals of ours."""
 
 import contextlib
-import fcntl
-import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from foretell.errors import Setup, Unavailable
 APPLICATION_ID = 0x666F7265  # "fore": marks the file as ours
 VERSION = 1
 BUSY_S = 30.0
+BUSY_AGAIN_S = 0.01
 
 TABLES = """
 CREATE TABLE jobs (
@@ -41,26 +41,14 @@ def open_file(file: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
     with contextlib.ExitStack() as opened:
         try:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _alone(file.parent):
-                file.touch(mode=0o600)  # requests and answers are nobody else's to read
-                writing, reading = _connect(file, opened), _connect(file, opened)
-                with writing:
-                    _prepare(writing, file)
+            file.touch(mode=0o600)  # requests and answers are nobody else's to read
+            writing, reading = _connect(file, opened), _connect(file, opened)
+            with writing:
+                _prepare(writing, file)
         except (OSError, sqlite3.Error) as error:
             raise unusable(file, str(error)) from error
         opened.pop_all()
         return writing, reading
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else opens a store in the folder meanwhile: SQLite waits for no lock when it turns to its log (WAL)."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def unusable(file: Path, why: str) -> Setup:
@@ -79,7 +67,7 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> None:
     tables = _one(connection, "SELECT count(*) FROM sqlite_schema")
     if tables and _one(connection, "PRAGMA application_id") != APPLICATION_ID:
         raise unusable(file, "it is a database of another program")
-    if _one(connection, "PRAGMA journal_mode = WAL") != "wal":
+    if _turn_to_wal(connection) != "wal":
         raise unusable(file, "processes cannot share memory there")
     connection.execute("BEGIN IMMEDIATE")
     version = _one(connection, "PRAGMA user_version")
@@ -92,6 +80,18 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> None:
         connection.execute(f"PRAGMA user_version = {VERSION}")
     elif lacking := OWN_TABLES - {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}:
         raise unusable(file, f"it has no table {min(lacking)!r}, so it is damaged")
+
+
+def _turn_to_wal(connection: sqlite3.Connection) -> object:
+    """The journal mode after it. SQLite itself waits for no lock when it turns to its log."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return _one(connection, "PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(BUSY_AGAIN_S)
 
 
 def _one(connection: sqlite3.Connection, query: str) -> object:
