@@ -8,6 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUBS := foretell/modes/grpc/stubs
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Bytecode is written when a module is first imported: most of what is installed never is.
+INSTALL := $(PIP) install --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 
 # Clients that cannot live in one environment: each has its own, made by make clients.
 CLIENT_VENVS := .venv-clients
@@ -26,15 +29,15 @@ demo: $(VENV)/.demo ## serve two real models, ask them, print the answers
 	@$(BIN)/foretell demo
 
 test: $(VENV)/.dev ## run all tests, two files at a time, and those alone that look at the clock
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not clocked'
-	@$(BIN)/python -m pytest -m clocked
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not clocked'
+	@$(BIN)/python -m pytest -m clocked $$(grep -rlw clocked tests --include='test_*.py')
 
 soak: $(VENV)/.dev ## run the long form of what make test does shortly: drills, swaps, floods
 	@SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/soak tests/optimize/tune tests/jobs/test_killed_workers.py tests/jobs/test_store_model.py -rA
 
 torch: $(VENV)/.dev ## bring PyTorch's build for CPUs, so that make test runs what needs it (0.9 GB)
-	@$(PIP) install --retries 1 $(TORCH)
-	@$(PIP) install --editable '.[dev,torch]'
+	@$(INSTALL) --retries 1 $(TORCH)
+	@$(INSTALL) --editable '.[dev,torch]'
 
 clients: $(VENV)/.dev $(CLIENTS:%=$(CLIENT_VENVS)/%/.made) ## have the clients of kserve, MLServer and TensorFlow Serving ask (2.4 GB)
 	@$(BIN)/python -m pytest tests/clients -rA
@@ -86,6 +89,7 @@ $(VENV)/.made:
 		|| { echo "foretell needs Python 3.11 or newer, and '$(or $(PYTHON),python3)' is not: install it, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -m venv $(VENV) \
 		|| { echo "$(PYTHON) cannot make a virtual environment: on Debian and Ubuntu, apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@$(PIP) install --upgrade pip # that of Python 3.11 takes a minute longer to decide what to install
 	@touch $@
 
 $(CLIENT_VENVS)/%/.made: tests/clients/%.txt
@@ -106,17 +110,17 @@ $(RUNTIMES)/.made: $(VENV)/.made pyproject.toml
 # An editable install: a change of the code needs no new one, a change of pyproject.toml does.
 $(VENV)/.demo: $(VENV)/.made pyproject.toml
 	@echo "installing foretell into $(VENV) ..."
-	@$(PIP) install --editable '.[images]'
+	@$(INSTALL) --editable '.[images]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@echo "installing foretell and what its tests need into $(VENV) ..."
-	@$(PIP) install --editable '.[dev]'
+	@$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.examples: $(VENV)/.made pyproject.toml
 	@echo "installing foretell and what the examples train with into $(VENV) ..."
-	@$(PIP) install --editable '.[examples]'
+	@$(INSTALL) --editable '.[examples]'
 	@touch $@ $(VENV)/.demo
 
 # In an environment of its own, and pinned: the oldest compiler of which the runtimes that pyproject.toml allows take the output.

@@ -35,4 +35,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, every server that i
 settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing of what it shows
 settings.load_profile("any machine")
 
+LONG = ("tests/modes/ray/", "tests/workers/", "tests/soak/", "tests/optimize/tune/", "tests/modes/http/test_schemathesis")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that of several processes none works alone at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 LIMITS = ("--engine-queue-rows", "4", "--http-keep-alive-s", "1", "--http-max-request-bytes", "1000000")
