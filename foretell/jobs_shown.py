@@ -14,8 +14,8 @@ from foretell.client.jobs import JobsClient
 from foretell.observe.logs import escape
 
 SOME_ROWS_FAILED = 3
-COLUMNS = ("id", "state", "created_at")
-LEAST_WIDTH = 120
+COLUMNS = ("id", "kind", "state", "created_at")
+LEAST_WIDTH = 140
 """Where less is there, a line goes on over the edge: it can still be read, and cut by other programs."""
 
 

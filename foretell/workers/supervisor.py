@@ -268,7 +268,7 @@ class Supervisor:
                 self.changes.did(worker, message["change"], message["error"], _state(message), now)
             case "ready":
                 self._ready(worker, message)
-            case "worn":
+            case "worn" if self.stops_by is None:
                 log.info("worker %d is to be replaced: %s", worker.slot.number, message["why"])
                 worker.seat.worn_since = now
             case "refused":

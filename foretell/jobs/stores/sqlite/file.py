@@ -52,7 +52,8 @@ def open_file(file: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
 
 
 def unusable(file: Path, why: str) -> Setup:
-    return Setup("store_unusable", f"jobs cannot be kept in {file}: {why}: name a folder of this machine with room to write")
+    cure = "name a folder of this machine that this user may write to and that has room, or one that is new"
+    return Setup("store_unusable", f"jobs cannot be kept in {file}: {why}: {cure}")
 
 
 def _connect(file: Path, opened: contextlib.ExitStack) -> sqlite3.Connection:
