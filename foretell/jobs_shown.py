@@ -79,5 +79,6 @@ def _conclude(client: JobsClient, job: Mapping[str, Any], console: Console) -> i
     report = client.result(job["id"])
     rows, failed, seconds = report["rows"], report["failed"], report["seconds"]
     bad = f", {failed:,} failed: foretell jobs retry has them answered again" if failed else ""
-    console.print(f"done: {rows:,} rows answered in {seconds:,.1f} s{bad}")
+    before = f", {report['resumed']:,} of them by a run before into the same output" if report.get("resumed") else ""
+    console.print(f"done: {rows:,} rows answered in {seconds:,.1f} s{before}{bad}")
     return SOME_ROWS_FAILED if failed else 0
