@@ -30,7 +30,9 @@ def hostile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]
         yield served
 
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, every server that is started here would ignore it
+# Who runs the tests may ignore these (nohup, a shell's background), and so would every process that is started here.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing of what it shows
 settings.load_profile("any machine")
