@@ -23,6 +23,8 @@ from pathlib import Path
 
 import predict as small
 
+from foretell.cli.reading import have_arrow_hold_less
+
 SIDE = 640
 STEPS = """
 [[preprocess]]
@@ -115,6 +117,7 @@ def run_side(side: str, model: str, source: str, target: str) -> None:
 
 
 def run_foretell(model: str, source: str, target: str, workers: int) -> Callable[[], object]:
+    have_arrow_hold_less()  # as the command does
     from foretell.modes.files import predict
     from foretell.repository import open_pipeline
     from foretell.settings import PredictSettings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foretell.cli.flags import Predicting, flags_of
-from foretell.cli.reading import SOME_ROWS_FAILED, read_pairs, read_settings
+from foretell.cli.reading import SOME_ROWS_FAILED, have_arrow_hold_less, read_pairs, read_settings
 
 if TYPE_CHECKING:
     from foretell.modes.files import Options
@@ -74,6 +74,7 @@ def predict(model: str, source: str, target: str, config: Path | None, **given: 
     check_engine(wishes, source, target)
     settings, _ = read_settings(config, flags)
     columns = read_pairs(wishes.pairs)
+    have_arrow_hold_less()
     from foretell.display import show_forecast, show_report
     from foretell.modes.files import combine, forecast
     from foretell.modes.files import predict as answer_files

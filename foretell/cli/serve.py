@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from foretell.cli.flags import Sectioned, flags_of
-from foretell.cli.reading import read_settings
+from foretell.cli.reading import have_arrow_hold_less, read_settings
 from foretell.settings import write_toml
 
 
@@ -38,6 +38,7 @@ def serve(
     FORETELL_ADMIN_KEY, which lets its holders load and unload models, is a secret and has no flag.
     """
     settings, origins = read_settings(config, flags)
+    have_arrow_hold_less()  # for jobs over files, in processes of their own
     if print_config:
         click.echo(write_toml(settings, origins))
         return

@@ -1,7 +1,6 @@
 """Parquet: read in batches through a small buffer, written in row groups of a bounded size."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,18 +39,11 @@ def read(source: Source) -> "ParquetReader":
 
 def open_parquet(path: Place) -> Any:
     """Raises Setup ``broken_file``."""
-    _hold_less()
     try:
         opened = path if isinstance(path, Path) else path.open("rb")
         return pa.parquet.ParquetFile(opened, buffer_size=BUFFER_BYTES, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise Setup("broken_file", f"{path} cannot be read as Parquet: {error}") from error
-
-
-def _hold_less() -> None:
-    """Let Arrow allocate by jemalloc, which makes the process a tenth smaller than its default, unless somebody chose."""
-    if "jemalloc" in pa.supported_memory_backends() and not os.environ.get("ARROW_DEFAULT_MEMORY_POOL"):
-        pa.set_memory_pool(pa.jemalloc_memory_pool())
 
 
 def _check_types(schema: Any, bindings: Sequence[Binding]) -> None:
