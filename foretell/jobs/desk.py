@@ -91,11 +91,18 @@ class Desk:
             free = self.trade.most - len(self.running)
             claimed = await self._claim(free)
             for job in claimed or ():
-                hand = self.running[job.id] = Hand()
-                hand.task = asyncio.ensure_future(self._do(job, hand))
+                self._take(job)
             self._has_more = claimed is None or len(claimed) == free
             if not (claimed and self._has_more):
                 await self._wait_for_work()
+
+    def _take(self, job: Job) -> None:
+        if (before := self.running.get(job.id)) is not None:  # its lease had lapsed while this process was held up
+            before.interrupt(Why.LOST)
+        hand = self.running[job.id] = Hand()
+        if self._stopping:  # since it was claimed
+            hand.interrupt(Why.STOPPING)
+        hand.task = asyncio.ensure_future(self._do(job, hand))
 
     async def _claim(self, most: int) -> Sequence[Job] | None:
         """None when the store could not tell."""
@@ -132,11 +139,14 @@ class Desk:
     async def stop(self, within_s: float) -> None:
         """Claim nothing more, let what runs end, and give back what does not end in time."""
         self.drain()
-        tasks = [hand.task for hand in self.running.values() if hand.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=within_s)
+        if self.running:
+            await asyncio.wait(self._tasks(), timeout=within_s)
+        while self.running:
             self.interrupt(list(self.running), Why.STOPPING)
-            await asyncio.wait(tasks)
+            await asyncio.wait(self._tasks())
+
+    def _tasks(self) -> "list[asyncio.Task[None]]":
+        return [hand.task for hand in self.running.values() if hand.task is not None]
 
     async def _do(self, job: Job, hand: Hand) -> None:
         try:
@@ -144,14 +154,15 @@ class Desk:
             if outcome is not None:
                 await self._finish(job, outcome)
         finally:
-            self.running.pop(job.id, None)
+            if self.running.get(job.id) is hand:
+                del self.running[job.id]
             if self._has_more:
                 self.wake()
 
     async def _outcome(self, job: Job, hand: Hand) -> Outcome | None:
         """How the job ended; None when it did not, or is no longer ours."""
-        if job.attempts > self.limits.attempts:
-            text = f"its worker ended {self.limits.attempts} times while this was computed: it is not tried again"
+        if job.attempts > _tries(job):
+            text = f"its worker ended {_tries(job)} times while this was computed: it is not tried again"
             return self._failed(job, Failure("job_abandoned", text))
         try:
             done = await hand.begin(self.trade.work, job, StoreNotes(self.ledger, job.id, self.worker))
@@ -171,7 +182,7 @@ class Desk:
         return Outcome(job.id, self.worker, State.FAILED, error=error)
 
     async def _try_again(self, job: Job, again: Again) -> Outcome | None:
-        if again.error is not None and job.attempts >= self.limits.attempts:
+        if again.error is not None and job.attempts >= _tries(job):
             return self._failed(job, again.error)
         await self._put_back(job, again.wait_s, again.error)
         return None
@@ -201,6 +212,11 @@ class Desk:
                     log.warning("the end of a job could not be recorded: %s", error)
                     return
                 await asyncio.sleep(STORE_AGAIN_S)
+
+
+def _tries(job: Job) -> int:
+    """How often a job may be begun; the store would let it be begun once more, so that it is the desk that ends it."""
+    return job.most_attempts - 1
 
 
 class StoreNotes:

@@ -50,6 +50,7 @@ class JobService:
         self._draining = self._stopped = False
         self.also: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What else goes on as long as jobs are done: who makes jobs by schedules."""
+        self._serving: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._ends: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # kept by who waits here for an end
 
@@ -58,7 +59,8 @@ class JobService:
         await self._look()
         work = [desk.serve() for desk in self.desks.values() if desk.trade.most]
         own = (self._keep_leases(), self._look_after(), self._sweep())
-        self._tasks = [asyncio.ensure_future(each) for each in (*work, *own, *(begin() for begin in self.also))]
+        self._serving = [asyncio.ensure_future(each) for each in work]
+        self._tasks = [*self._serving, *map(asyncio.ensure_future, (*own, *(begin() for begin in self.also)))]
         for task in self._tasks:
             task.add_done_callback(_tell_if_broken)
 
@@ -74,6 +76,8 @@ class JobService:
             return
         self._stopped = True
         self.drain()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=within_s)  # what is being claimed is given back
         await asyncio.gather(*(desk.stop(within_s) for desk in self.desks.values()))
         for task in self._tasks:
             task.cancel()
@@ -137,7 +141,10 @@ class JobService:
         wanted = await self.get(id)
         if wanted.state in ENDED:
             return wanted
-        await self._announce(replace(wanted, state=State.CANCELLED, finished_at=time.time()))
+        try:
+            await self._announce(replace(wanted, state=State.CANCELLED, finished_at=time.time()))
+        except Unavailable as error:  # a full store still takes a cancelling
+            log.warning("what follows from the cancelling of a job cannot be kept: %s", error, extra={"job": id})
         job = await self.ledger.call(self.ledger.store.cancel, id)
         if job is None:
             raise unknown(id)

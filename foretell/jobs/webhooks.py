@@ -18,10 +18,10 @@ from urllib.parse import SplitResult
 
 import orjson
 
-from foretell.errors import Setup
+from foretell.errors import Setup, Unavailable
 from foretell.jobs.addresses import Hosts
 from foretell.jobs.envelope import pack, unpack
-from foretell.jobs.job import ENDED, Failure, Job
+from foretell.jobs.job import ENDED, Failure, Job, State
 from foretell.jobs.work import Again, Done, Notes
 
 log = logging.getLogger("foretell")
@@ -64,7 +64,7 @@ def delivery(job: Job, url: str, new_id: Callable[[], str], now: float) -> Job:
 def tell_end(job: Job) -> bytes:
     """What is told of a job that has ended."""
     data: dict[str, object] = {"id": job.id, "state": str(job.state), "result": f"/jobs/{job.id}/result"}
-    if job.error is not None:
+    if job.state is State.FAILED and job.error is not None:  # another may have that of an attempt before
         data["code"] = job.error.code
     return orjson.dumps({"type": f"job.{job.state}", "timestamp": _iso(job.finished_at or 0.0), "data": data})
 
@@ -88,7 +88,10 @@ class Webhooks:
     async def __call__(self, job: Job, notes: Notes) -> Done:
         """One attempt. Raises Again for one that failed, as long as there are more."""
         head, body = unpack(job.spec)
-        told_of = await asyncio.to_thread(self.find, head["job"])
+        try:
+            told_of = await asyncio.to_thread(self.find, head["job"])
+        except Unavailable as error:
+            raise Again(NOT_ENDED_S) from error
         if told_of is not None and told_of.state not in ENDED:
             raise Again(NOT_ENDED_S)
         body = body if told_of is None else tell_end(told_of)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Worker:
     answers: list[Done | Exception] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     ended: list[tuple[str, State]] = field(default_factory=list)
+    follows: Sequence[Job] = ()
     service: JobService = field(init=False)
     hold: asyncio.Event = field(init=False)
 
@@ -51,7 +53,7 @@ class Worker:
 
     def announce(self, job: Job) -> Sequence[Job]:
         self.ended.append((job.id, job.state))
-        return ()
+        return self.follows
 
     async def __aenter__(self) -> "Worker":
         self.hold = asyncio.Event()
@@ -220,6 +222,52 @@ def test_who_waits_for_a_job_that_another_has_to_do_again_waits_for_that(tmp_pat
         assert worker.seen == [job.id, job.id]
 
     run(Worker(tmp_path), body)
+
+
+def test_a_job_that_is_claimed_while_the_service_stops_is_given_back(tmp_path: Path) -> None:
+    async def body(worker: Worker) -> None:
+        loop, store = asyncio.get_running_loop(), worker.service.ledger.store
+
+        def claim(*asked: Any) -> Sequence[Job]:
+            found = store.claim(*asked)
+            if found:
+                loop.call_soon_threadsafe(worker.service.drain)
+            return found
+
+        worker.service.ledger.store = Reads(store, [], claim=claim)
+        job = await worker.submit()
+        while not worker.service.desks["work"]._stopping:
+            await asyncio.sleep(0.001)
+        await worker.service.stop(5.0)
+        assert worker.seen == []
+        with closing(open_store(str(tmp_path))) as again:
+            [found] = again.list()
+            assert (found.id, found.state, found.attempts) == (job.id, State.WAITING, 0)
+
+    run(Worker(tmp_path), body)
+
+
+def test_a_kind_of_jobs_may_have_more_attempts_than_others(tmp_path: Path) -> None:
+    async def body(worker: Worker) -> None:
+        worker.answers = [Again(0.0, Failure("webhook_failed", "not heard"))] * 9
+        job = await worker.end(await worker.submit(most_attempts=9))
+        assert (job.state, len(worker.seen)) == (State.FAILED, 8)
+
+    run(Worker(tmp_path), body)
+
+
+def test_a_store_that_takes_nothing_more_takes_a_cancelling(tmp_path: Path) -> None:
+    async def body(worker: Worker) -> None:
+        job = await worker.submit()
+
+        def full(jobs: Sequence[Job]) -> Sequence[Job]:
+            raise Unavailable("store_full", "no room")
+
+        worker.service.ledger.submit = Gathered(full, worker.service.ledger.threads)
+        worker.follows = [Job(new_id(), "work", b"", 0.0, 0.0)]
+        assert (await worker.service.cancel(job.id)).state is State.CANCELLED
+
+    run(Worker(tmp_path, most=0), body)
 
 
 def test_a_job_that_another_process_cancels_is_ended_at_the_next_look(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.errors import Denied, Invalid, Setup
+from foretell.errors import Denied, Invalid, Setup, Unavailable
 from foretell.jobs.addresses import Hosts, is_global
 from foretell.jobs.envelope import pack, unpack
 from foretell.jobs.job import Failure, Job, State, new_id
@@ -138,6 +138,20 @@ def test_nothing_is_told_of_a_job_that_has_not_ended() -> None:
             deliver(f"127.0.0.1:{heard.port}", f"http://127.0.0.1:{heard.port}/", told_of=running)
         assert again.value.error is None  # so that the attempt does not count
         assert not heard.requests
+
+
+def test_a_store_that_cannot_be_asked_costs_no_attempt() -> None:
+    def find(id: str) -> Job | None:
+        raise Unavailable("store_unreachable", "later")
+
+    with pytest.raises(Again) as again:
+        asyncio.run(_deliver(Webhooks(Hosts.parse("127.0.0.1:1"), read_secret(SECRET), find), job_of("http://127.0.0.1:1/")))
+    assert again.value.error is None
+
+
+def test_the_code_of_an_attempt_before_is_not_told_of_a_job_that_was_cancelled() -> None:
+    job = Job("j", "request", b"", 0.0, 0.0, state=State.CANCELLED, error=Failure("job_abandoned", ""), finished_at=1e9)
+    assert "code" not in orjson.loads(tell_end(job))["data"]
 
 
 def test_what_is_told_is_how_the_job_really_ended_whatever_was_meant_to_be_told() -> None:

@@ -59,7 +59,9 @@ def _blocks(stream: BinaryIO, start: int, find_ends: Callable[[bytes], Offsets])
     """
     stream.seek(start)
     rest, place = b"", start
-    while data := stream.read(max(BLOCK_BYTES, len(rest))):  # so that a long row is not put together again and again
+    while data := stream.read(
+        min(max(BLOCK_BYTES, len(rest)), LONGEST_BYTES + 1 - len(rest))
+    ):  # a long row is joined few times
         block = rest + data
         is_plain = find_ends is ndjson_ends or not (b'"' in block or b"\r" in block)
         ends = None if is_plain else find_ends(block)
