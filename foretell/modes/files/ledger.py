@@ -20,6 +20,8 @@ from foretell.modes.files.shard import Done, from_json, to_json
 from foretell.storage import Place, create, files_of, make_folder, size_of, walk
 
 PLAN = "plan.json"
+OVER = "over.json"
+"""All records in one, written when the answers are where they belong: from then on there is only tidying left."""
 LOCK = "lock"
 INSIDE = "_foretell"
 """The name of the folder within a folder of answers."""
@@ -27,7 +29,9 @@ RECORD = re.compile(r"(\d{7})\.done\.json")
 PART = re.compile(r"(?:part-)?(\d{7})\.\w+")
 SCRATCH = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 """A file that was not written to its end."""
-OWN = re.compile(rf"{re.escape(PLAN)}|\d{{7}}\.done\.json|\d{{7}}\.errors\.ndjson|\d{{7}}\.\w+|{SCRATCH.pattern}")
+OWN = re.compile(
+    rf"{re.escape(PLAN)}|{re.escape(OVER)}|\d{{7}}\.done\.json|\d{{7}}\.errors\.ndjson|\d{{7}}\.\w+|{SCRATCH.pattern}"
+)
 """All names that a run gives in its folder but the lock's: no other file there is ever touched."""
 CHECKED_BYTES = 2**20
 
@@ -43,7 +47,7 @@ class Ledger:
         self.target = target
         self.clear_target = clear
         self.done: dict[int, Done] = {}
-        self.is_ours = self._is_begun = False
+        self.is_over = self.is_ours = self._is_begun = False
         self._stack = contextlib.ExitStack()
 
     def begin(self, key: Mapping[str, Any], *, restart: bool) -> Self:
@@ -82,8 +86,10 @@ class Ledger:
     def clear(self) -> None:
         """Forget all that has been done."""
         for file in files_of(self.folder):
-            if OWN.fullmatch(file.name) and file.name != PLAN:
+            if OWN.fullmatch(file.name) and file.name not in {PLAN, OVER}:
                 file.unlink(missing_ok=True)
+        if (over := self.folder / OVER).is_file():
+            over.unlink()
         (self.folder / PLAN).unlink(missing_ok=True)  # last, so that a run killed here is gone on with, not refused
         self.done = {}
 
@@ -93,6 +99,12 @@ class Ledger:
             if self.is_ours and (not self._is_begun or self._is_blank()):
                 self._remove_folder()
         self._stack.close()
+
+    def end(self) -> None:
+        """All answers are where they belong: a run that is killed while it tidies up computes nothing again."""
+        if not self.is_over:
+            self._write(OVER, msgspec.json.encode([to_json(done).decode() for done in self.done.values()]))
+            self.is_over = True
 
     def remove(self) -> None:
         """The run is over: its folder goes."""
@@ -153,6 +165,9 @@ class Ledger:
         return found
 
     def _read_records(self) -> dict[int, Done]:
+        if (over := self._read_over()) is not None:
+            self.is_over = True
+            return over
         records = {}
         for file in files_of(self.folder):
             if found := RECORD.fullmatch(file.name):
@@ -162,6 +177,16 @@ class Ledger:
             elif SCRATCH.fullmatch(file.name):
                 file.unlink(missing_ok=True)
         return records
+
+    def _read_over(self) -> dict[int, Done] | None:
+        file = self.folder / OVER
+        try:
+            if not file.is_file():
+                return None
+            told = msgspec.json.decode(file.read_bytes(), type=list[str])
+            return {done.index: done for done in (from_json(each.encode(), Done) for each in told)}
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
 
     def _is_whole(self, done: Done) -> bool:
         """Whether the files that a record stands for are there, by their own names, as they were written.

@@ -59,10 +59,13 @@ class Target:
         """Give the answers, and the errors if there are any, their names. Gives the place of the errors. Raises Setup."""
         done = [ledger.done[index] for index in sorted(ledger.done)]
         try:
-            errors = self._finish_errors(done)
-            if not self.is_folder:
-                with create(self.path, self.parts) as stream:
-                    join(self.format, self._parts(done), stream)
+            errors = self.errors if any(each.errors for each in done) else None
+            if not ledger.is_over:
+                errors = self._finish_errors(done)
+                if not self.is_folder:
+                    with create(self.path, self.parts) as stream:
+                        join(self.format, self._parts(done), stream)
+            ledger.end()
             ledger.remove()
         except OSError as error:
             text = f"{self.path} cannot be written to its end: {error}: free some room, then run it again: it goes on from here"
