@@ -40,12 +40,16 @@ class Ledger:
     """The folder of one run. Begun, it is locked against other runs; the key is compared, then what is done is known.
 
     ``target`` is where the parts of the answers are. ``clear`` is called before a run is begun, to make room for its answers.
+    ``stands``: whether answers that were given their name are still there.
     """
 
-    def __init__(self, folder: Place, target: Place, clear: Callable[..., None]) -> None:
+    def __init__(
+        self, folder: Place, target: Place, clear: Callable[..., None], stands: Callable[[], bool] = lambda: True
+    ) -> None:
         self.folder = folder
         self.target = target
         self.clear_target = clear
+        self.stands = stands
         self.done: dict[int, Done] = {}
         self.is_over = self.is_ours = self._is_begun = False
         self._stack = contextlib.ExitStack()
@@ -181,7 +185,7 @@ class Ledger:
     def _read_over(self) -> dict[int, Done] | None:
         file = self.folder / OVER
         try:
-            if not file.is_file():
+            if not (file.is_file() and self.stands()):
                 return None
             told = msgspec.json.decode(file.read_bytes(), type=list[str])
             return {done.index: done for done in (from_json(each.encode(), Done) for each in told)}

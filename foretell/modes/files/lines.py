@@ -59,9 +59,7 @@ def _blocks(stream: BinaryIO, start: int, find_ends: Callable[[bytes], Offsets])
     """
     stream.seek(start)
     rest, place = b"", start
-    while data := stream.read(
-        min(max(BLOCK_BYTES, len(rest)), LONGEST_BYTES + 1 - len(rest))
-    ):  # a long row is joined few times
+    while data := stream.read(_next_bytes(rest)):
         block = rest + data
         is_plain = find_ends is ndjson_ends or not (b'"' in block or b"\r" in block)
         ends = None if is_plain else find_ends(block)
@@ -74,6 +72,11 @@ def _blocks(stream: BinaryIO, start: int, find_ends: Callable[[bytes], Offsets])
     if rest:
         is_open = find_ends is csv_ends and b'"' in rest and not len(find_ends(rest + b"\n"))
         yield place, rest + (b'"\n' if is_open else b"\n"), None
+
+
+def _next_bytes(rest: bytes) -> int:
+    """As much again as a row that goes on has by now, so that a long one is joined few times."""
+    return min(max(BLOCK_BYTES, len(rest)), LONGEST_BYTES + 1 - len(rest))
 
 
 def csv_count(block: bytes) -> int | None:

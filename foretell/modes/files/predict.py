@@ -134,7 +134,8 @@ class Run:
         """Raises Setup, Unavailable; what was done before is kept."""
         check_target(self.inputs, self.target)
         self.target.check(self.pipeline.signature)
-        ledger = Ledger(self.target.parts, self.target.path if self.target.is_folder else self.target.parts, self.target.clear)
+        target = self.target
+        ledger = Ledger(target.parts, target.path if target.is_folder else target.parts, target.clear, target.stands)
         size = Cut(self._shard_rows(ledger), limit=self.options.limit)
         shards = plan(self.inputs, size)
         first = list(itertools.islice(shards, self.workers))

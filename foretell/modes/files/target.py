@@ -55,6 +55,10 @@ class Target:
             if PART.fullmatch(file.name):
                 file.unlink()
 
+    def stands(self) -> bool:
+        """Whether the file is there. The parts of a folder are looked at one by one."""
+        return not self.is_folder and self.path.is_file()
+
     def finish(self, ledger: Ledger) -> Place | None:
         """Give the answers, and the errors if there are any, their names. Gives the place of the errors. Raises Setup."""
         done = [ledger.done[index] for index in sorted(ledger.done)]

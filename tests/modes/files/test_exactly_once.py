@@ -352,3 +352,24 @@ def test_a_folder_where_the_plan_belongs_is_named(tmp_path: Path) -> None:
     with pytest.raises(Setup, match=r"plan\.json is a folder.*move it away") as refusal:
         predict(pipeline(Only()), source, tmp_path / "answers.csv", SETTINGS)
     assert refusal.value.code == "wrong_target"
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_run_that_is_killed_while_it_tidies_up_computes_nothing_again_unless_its_answers_are_lost(
+    tmp_path: Path, is_lost: bool
+) -> None:
+    source = write_rows(tmp_path / "rows.csv", features(ROWS))
+    target, one = tmp_path / "answers.csv", PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1)
+    moment = 8
+    while not list(tmp_path.glob(".*/over.json")):
+        assert run_and_die(moment, lambda: predict(pipeline(Only()), source, target, one)) == -signal.SIGKILL
+        moment += 1
+        if not list(tmp_path.glob(".*/over.json")):
+            predict(pipeline(Only()), source, target, one)
+            target.unlink()
+    if is_lost:
+        target.unlink()
+    report = predict(pipeline(Only()), source, target, one)
+    assert (report.rows, report.resumed == ROWS or is_lost) == (ROWS, True)
+    assert len(target.read_text().splitlines()) == ROWS + 1
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
