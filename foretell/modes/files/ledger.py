@@ -9,7 +9,7 @@ import fcntl
 import os
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Self
 
@@ -40,11 +40,11 @@ class Ledger:
     """The folder of one run. Begun, it is locked against other runs; the key is compared, then what is done is known.
 
     ``target`` is where the parts of the answers are. ``clear`` is called before a run is begun, to make room for its answers.
-    ``stands``: whether answers that were given their name are still there.
+    ``stands``: whether the answers of those shards are still where they were put in the end.
     """
 
     def __init__(
-        self, folder: Place, target: Place, clear: Callable[..., None], stands: Callable[[], bool] = lambda: True
+        self, folder: Place, target: Place, clear: Callable[..., None], stands: Callable[[Iterable[Done]], bool]
     ) -> None:
         self.folder = folder
         self.target = target
@@ -106,9 +106,7 @@ class Ledger:
 
     def end(self) -> None:
         """All answers are where they belong: a run that is killed while it tidies up computes nothing again."""
-        if not self.is_over:
-            self._write(OVER, msgspec.json.encode([to_json(done).decode() for done in self.done.values()]))
-            self.is_over = True
+        self._write(OVER, msgspec.json.encode(list(self.done.values())))
 
     def remove(self) -> None:
         """The run is over: its folder goes."""
@@ -183,13 +181,12 @@ class Ledger:
         return records
 
     def _read_over(self) -> dict[int, Done] | None:
-        file = self.folder / OVER
+        """All records of a run that has only tidying left; None for any other."""
         try:
-            if not (file.is_file() and self.stands()):
-                return None
-            told = msgspec.json.decode(file.read_bytes(), type=list[str])
-            return {done.index: done for done in (from_json(each.encode(), Done) for each in told)}
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+            file = self.folder / OVER
+            told = msgspec.json.decode(file.read_bytes(), type=list[Done]) if file.is_file() else None
+            return {done.index: done for done in told} if told is not None and self.stands(told) else None
+        except (msgspec.MsgspecError, OSError, ValueError):  # a name with a NUL is a ValueError
             return None
 
     def _is_whole(self, done: Done) -> bool:

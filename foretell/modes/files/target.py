@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from foretell.modes.files.ledger import INSIDE, Ledger
 from foretell.modes.files.rows import Sheet
 from foretell.modes.files.shard import Done
 from foretell.plugins import did_you_mean
-from foretell.storage import Place, create, find_place, walk
+from foretell.storage import Place, create, find_place, size_of, walk
 from foretell.tensors import Signature
 
 FOLDER_FORMATS = ("csv", "ndjson", "parquet")
@@ -55,42 +56,42 @@ class Target:
             if PART.fullmatch(file.name):
                 file.unlink()
 
-    def stands(self) -> bool:
-        """Whether the file is there. The parts of a folder are looked at one by one."""
-        return not self.is_folder and self.path.is_file()
+    def stands(self, done: Iterable[Done]) -> bool:
+        """Whether the answers of these shards, which were all, are still where ``finish`` left them."""
+        if not self.is_folder:
+            return self.path.is_file()
+        return all(size_of(self.path / each.part) == each.part_bytes for each in done)
 
     def finish(self, ledger: Ledger) -> Place | None:
         """Give the answers, and the errors if there are any, their names. Gives the place of the errors. Raises Setup."""
         done = [ledger.done[index] for index in sorted(ledger.done)]
         try:
-            errors = self.errors if any(each.errors for each in done) else None
             if not ledger.is_over:
-                errors = self._finish_errors(done)
+                self._finish_errors(done)
                 if not self.is_folder:
                     with create(self.path, self.parts) as stream:
                         join(self.format, self._parts(done), stream)
-            ledger.end()
+                ledger.end()
             ledger.remove()
         except OSError as error:
             text = f"{self.path} cannot be written to its end: {error}: free some room, then run it again: it goes on from here"
             raise Setup("wrong_target", text) from error
-        return errors
+        return self.errors if any(each.errors for each in done) else None
 
     def _parts(self, done: list[Done]) -> list[tuple[Place, int]]:
         """The parts that hold rows; the first, if none does."""
         filled = [each for each in done if each.rows] or done[:1]
         return [(self.parts / each.part, each.head_bytes) for each in filled]
 
-    def _finish_errors(self, done: list[Done]) -> Place | None:
+    def _finish_errors(self, done: list[Done]) -> None:
         failed = [each for each in done if each.errors]
         if not failed:
             self.errors.unlink(missing_ok=True)
-            return None
+            return
         with create(self.errors, self.parts) as stream:
             for each in failed:
                 with (self.parts / each.errors).open("rb") as part:
                     shutil.copyfileobj(part, stream)
-        return self.errors
 
 
 def find_target(path: str | Path, inputs: Inputs | None, form: str = "") -> Target:

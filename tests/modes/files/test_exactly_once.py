@@ -1,6 +1,7 @@
 """A run that is killed at any moment: the same call again gives every row once, and does little of it twice."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from tests.modes.files.test_predict import write_rows
 ROWS = 200
 SHARD_ROWS = 40
 SETTINGS = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=2)
+ALONE = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1)
 MOMENTS = {"os.rename", "os.remove", "os.mkdir", "shutil.rmtree"}
 
 
@@ -112,8 +114,7 @@ def unfinished(tmp_path: Path) -> tuple[Path, Path]:
     """A source, and the target of a run that was killed when two shards were done."""
     source = write_rows(tmp_path / "rows.csv", features(ROWS))
     target = tmp_path / "answers.csv"
-    one = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1)
-    assert run_and_die(7, lambda: predict(pipeline(Only()), source, target, one)) == -signal.SIGKILL
+    assert run_and_die(7, lambda: predict(pipeline(Only()), source, target, ALONE)) == -signal.SIGKILL
     return source, target
 
 
@@ -175,11 +176,13 @@ def test_a_run_refused_before_the_first_shard_of_another_is_done_leaves_its_key(
     (folder / "lock").touch()
     before = everything(tmp_path)
     with pytest.raises(Setup, match="holds an unfinished run"):
-        Ledger(folder, folder, lambda *, restart: None).begin({"limit": 2}, restart=False)
+        Ledger(folder, folder, lambda *, restart: None, lambda done: False).begin({"limit": 2}, restart=False)
     assert everything(tmp_path) == before
-    with contextlib.closing(Ledger(folder, folder, lambda *, restart: None).begin({"limit": 1}, restart=False)):
+    with contextlib.closing(
+        Ledger(folder, folder, lambda *, restart: None, lambda done: False).begin({"limit": 1}, restart=False)
+    ):
         with pytest.raises(Setup, match="locked"):
-            Ledger(folder, folder, lambda *, restart: None).begin({"limit": 1}, restart=False)
+            Ledger(folder, folder, lambda *, restart: None, lambda done: False).begin({"limit": 1}, restart=False)
         assert everything(tmp_path) == before
 
 
@@ -354,22 +357,33 @@ def test_a_folder_where_the_plan_belongs_is_named(tmp_path: Path) -> None:
     assert refusal.value.code == "wrong_target"
 
 
-@pytest.mark.parametrize("is_lost", [False, True])
-def test_a_run_that_is_killed_while_it_tidies_up_computes_nothing_again_unless_its_answers_are_lost(
-    tmp_path: Path, is_lost: bool
-) -> None:
+@pytest.mark.parametrize("out", ["answers.csv", "answers/"])
+def test_a_run_that_is_killed_while_it_tidies_up_computes_nothing_again(tmp_path: Path, out: str) -> None:
+    source, tidied = write_rows(tmp_path / "rows.csv", features(ROWS)), 0
+    for moment in itertools.count(8):
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        if run_and_die(moment, partial(predict, pipeline(Only()), source, f"{folder}/{out}", ALONE)) == 0:
+            break
+        if not list(folder.rglob("over.json")):
+            continue
+        report = predict(pipeline(Only()), source, f"{folder}/{out}", ALONE)
+        assert (report.rows, report.resumed) == (ROWS, ROWS)
+        assert not list(folder.rglob("over.json"))
+        tidied += 1
+    assert tidied > 3
+
+
+@pytest.mark.parametrize("out", ["answers.csv", "answers/"])
+def test_answers_that_are_lost_before_a_run_had_tidied_up_are_computed_again(tmp_path: Path, out: str) -> None:
     source = write_rows(tmp_path / "rows.csv", features(ROWS))
-    target, one = tmp_path / "answers.csv", PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1)
-    moment = 8
-    while not list(tmp_path.glob(".*/over.json")):
-        assert run_and_die(moment, lambda: predict(pipeline(Only()), source, target, one)) == -signal.SIGKILL
-        moment += 1
-        if not list(tmp_path.glob(".*/over.json")):
-            predict(pipeline(Only()), source, target, one)
-            target.unlink()
-    if is_lost:
-        target.unlink()
-    report = predict(pipeline(Only()), source, target, one)
-    assert (report.rows, report.resumed == ROWS or is_lost) == (ROWS, True)
-    assert len(target.read_text().splitlines()) == ROWS + 1
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    for moment in itertools.count(8):
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        assert run_and_die(moment, partial(predict, pipeline(Only()), source, f"{folder}/{out}", ALONE)) == -signal.SIGKILL
+        if list(folder.rglob("over.json")):
+            break
+    lost = folder / out if out == "answers.csv" else min((folder / out).glob("part-*"))
+    lost.unlink()
+    assert predict(pipeline(Only()), source, f"{folder}/{out}", ALONE).rows == ROWS
+    assert lost.exists()
