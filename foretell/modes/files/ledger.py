@@ -2,7 +2,7 @@
 
 What happens, whenever it happens: a part of answers gets its name only when it is whole and on the disk, and its record only
 after that. So a record whose part is there stands for rows that are safe; any other shard is done again, into the same name.
-Once all answers are where they belong, one file stands for all records and goes after them: tidying up is never work to do again.
+Once all answers are where they belong, one file stands for all records and goes after them: tidying up is never done anew.
 """
 
 import contextlib
