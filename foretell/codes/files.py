@@ -16,7 +16,7 @@ FILES: dict[str, tuple[type[ForetellError], str, str]] = {
     "too_many_errors": (
         Setup,
         "More rows failed than `--max-errors` allows.",
-        "Read the reasons in the file of errors; correct the rows, or run it again with a higher `--max-errors` to go on.",
+        "Look at the reason that is told; go on by a higher `--max-errors`, or correct the rows and begin anew by `--restart`.",
     ),
     "wrong_filter": (
         Setup,

@@ -188,7 +188,8 @@ class Run:
                 ledger.done[done.index] = done
                 tally.add(done)
                 if 0 <= self.settings.max_errors < tally.failed:
-                    raise too_many_errors(tally.failed, self.settings.max_errors)
+                    why = f"reasons are in {self.target.parts / done.errors}"
+                    raise too_many_errors(tally.failed, self.settings.max_errors, why)
         return tally
 
     def _key(self, size: Cut) -> dict[str, object]:

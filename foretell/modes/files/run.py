@@ -70,7 +70,7 @@ def run_shard(
                         writer.write(piece)
                     errors.note(result.bad)
                     done = _added(done, result)
-                    _check(work, done, stopped)
+                    _check(work, done, result, stopped)
                     if tick is not None:
                         tick(result.rows, len(result.bad))
                 done = replace(done, head_bytes=writer.finish(), errors=done.errors if done.failed else "")
@@ -137,12 +137,21 @@ def _added(done: Done, result: Result) -> Done:
     )
 
 
-def _check(work: Work, done: Done, stopped: threading.Event | None) -> None:
+def _check(work: Work, done: Done, result: Result, stopped: threading.Event | None) -> None:
     if 0 <= work.most_errors < done.failed:
-        raise too_many_errors(done.failed, work.most_errors)
+        raise too_many_errors(done.failed, work.most_errors, last_of(result))
     if stopped is not None and stopped.is_set():
         raise Cancelled("cancelled", "the run was stopped")
 
 
-def too_many_errors(failed: int, most: int) -> Setup:
-    return Setup("too_many_errors", f"{failed:,} rows failed, --max-errors allows {most:,}: what was answered before is kept")
+def last_of(result: Result) -> str:
+    """The last bad row of a chunk, in words."""
+    row = result.bad[-1]
+    return f"the last is {'' if row.id is None else f'{row.id}, '}row {row.row}: {row.error}"
+
+
+def too_many_errors(failed: int, most: int, why: str) -> Setup:
+    """``why``: where reasons are, or one of them."""
+    return Setup(
+        "too_many_errors", f"{failed:,} rows failed, --max-errors allows {most:,}: {why}: what was done before is kept"
+    )

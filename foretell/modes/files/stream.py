@@ -17,7 +17,7 @@ from foretell.modes.files.plan import Cut, plan
 from foretell.modes.files.progress import Tally, choose_progress
 from foretell.modes.files.report import Report
 from foretell.modes.files.rows import STANDARD, Chunk, Sheet, Source
-from foretell.modes.files.run import Errors, source_of, too_many_errors
+from foretell.modes.files.run import Errors, last_of, source_of, too_many_errors
 from foretell.modes.files.shard import Done, Work
 from foretell.modes.files.target import Target
 from foretell.modes.files.window import in_order
@@ -84,7 +84,7 @@ class Stream:
                     done = Done(0, result.rows, len(result.bad), result.passed_over, model_s=result.model_s)
                     tally.add(done, ticked=False)
                     if 0 <= self.settings.max_errors < tally.failed:
-                        raise too_many_errors(tally.failed, self.settings.max_errors)
+                        raise too_many_errors(tally.failed, self.settings.max_errors, last_of(result))
         writer.finish()
 
     def _limited(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 import traceback
@@ -247,6 +248,7 @@ def test_what_was_answered_before_too_many_rows_failed_is_kept(tmp_path: Path) -
     with pytest.raises(Setup, match="rows failed, --max-errors allows 2") as refusal:
         predict(pipeline(Only()), source, tmp_path / "answers.csv", strict)
     assert refusal.value.code == "too_many_errors"
+    assert re.search(r"the last is row 10[23]: \S+", refusal.value.message)
     loose = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1, max_errors=4)
     report = predict(pipeline(Only()), source, tmp_path / "answers.csv", loose)
     assert (report.rows, report.failed, report.resumed) == (ROWS - 4, 4, 80)
@@ -387,3 +389,15 @@ def test_answers_that_are_lost_before_a_run_had_tidied_up_are_computed_again(tmp
     lost.unlink()
     assert predict(pipeline(Only()), source, f"{folder}/{out}", ALONE).rows == ROWS
     assert lost.exists()
+
+
+def test_rows_that_failed_in_several_shards_are_told_by_the_file_that_has_the_reasons(tmp_path: Path) -> None:
+    values = features(ROWS)
+    values[[10, 50, 90], 1] = 666
+    source = write_rows(tmp_path / "rows.csv", values)
+    strict = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1, max_errors=2)
+    with pytest.raises(Setup) as refusal:
+        predict(pipeline(Only()), source, tmp_path / "answers.csv", strict)
+    found = re.search(r"reasons are in (\S+):", refusal.value.message)
+    assert found is not None
+    assert json.loads(Path(found[1]).read_bytes())["row"] == 90
