@@ -1,17 +1,18 @@
-"""`foretell predict` at scale: beside a hand-written pyarrow loop, with one core and with two, in growing files, over images.
+"""`foretell predict` at scale: beside a hand-written pyarrow loop, on one core and on all, in growing files, over images.
 
 Every side runs in a process of its own, in turns, so that a busy spell of the machine meets all of them; a ratio is that of the
 medians. Peak memory is the process's largest resident set.
 
     python benchmarks/batch.py                              # all of it, with 10 million rows: 9 GB of temporary files
     python benchmarks/batch.py loop --rows 1000000          # rows a second beside the loop
-    python benchmarks/batch.py cores --rows 1000000         # one worker beside two
+    python benchmarks/batch.py cores --rows 1000000         # all cores beside one core, and beside one worker that has them all
     python benchmarks/batch.py growth --rows 1000000        # seconds and peak memory of a tenth, and of all
     python benchmarks/batch.py images --images 400          # a folder of images beside a serial loop
 """
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -66,7 +67,9 @@ def measure_tables(folder: Path, suffix: str, parts: list[str], arguments: argpa
     if "loop" in parts:
         compare(f"{suffix}, {rows:,} rows", ("foretell", "pyarrow"), repeats, rows, suffix, model, source)
     if "cores" in parts:
-        compare(f"{suffix}, {rows:,} rows", ("foretell", "foretell-1"), repeats, rows, suffix, model, source)
+        compare(
+            f"{suffix}, {rows:,} rows", ("foretell", "foretell-core", "foretell-worker"), repeats, rows, suffix, model, source
+        )
     source.unlink()
     if "growth" in parts:
         for count in (rows // 10, rows):
@@ -82,8 +85,8 @@ def measure_images(folder: Path, count: int, repeats: int) -> None:
     compare(f"{count} images", ("images", "images-serial"), repeats, count, "csv", model, folder / "images")
 
 
-def compare(title: str, sides: tuple[str, str], repeats: int, rows: int, suffix: str, model: Path, source: Path) -> None:
-    """Two sides in turns; the ratio is how many times as fast the first is."""
+def compare(title: str, sides: tuple[str, ...], repeats: int, rows: int, suffix: str, model: Path, source: Path) -> None:
+    """Sides in turns; a ratio is how many times as fast the first is as another."""
     runs: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
     for _ in range(repeats):
         for side in sides:
@@ -91,8 +94,9 @@ def compare(title: str, sides: tuple[str, str], repeats: int, rows: int, suffix:
     for side in sides:
         seconds, peak = (statistics.median(values) for values in zip(*runs[side], strict=True))
         print(f"{title}: {side:14} {seconds:8.2f} s {rows / seconds:12,.0f} rows/s, peak {peak:.0f} MiB")
-    first, second = (statistics.median(run[0] for run in runs[side]) for side in sides)
-    print(f"{title}: {sides[0]} is {second / first:.2f} times as fast as {sides[1]}", flush=True)
+    first, *others = (statistics.median(run[0] for run in runs[side]) for side in sides)
+    for side, other in zip(sides[1:], others, strict=True):
+        print(f"{title}: {sides[0]} is {other / first:.2f} times as fast as {side}", flush=True)
 
 
 def measure(side: str, model: Path, source: Path, target: Path) -> tuple[float, float]:
@@ -103,20 +107,24 @@ def measure(side: str, model: Path, source: Path, target: Path) -> tuple[float, 
 
 
 def run_side(side: str, model: str, source: str, target: str) -> None:
-    name, _, workers = side.partition("-")
     sides: dict[str, Callable[[], Callable[[], object]]] = {
-        "foretell": lambda: run_foretell(model, source, target, int(workers or 0)),
+        "foretell": lambda: run_foretell(model, source, target),
+        "foretell-core": lambda: run_foretell(model, source, target),
+        "foretell-worker": lambda: run_foretell(model, source, target, workers=1),
         "pyarrow": lambda: small.run_loop("pyarrow", Path(model), Path(source), Path(target)),
-        "images": lambda: run_foretell(model, source, target, 0) if not workers else run_serial(model, source, target),
+        "images": lambda: run_foretell(model, source, target),
+        "images-serial": lambda: run_serial(model, source, target),
     }
-    work = sides[name]()
+    if side == "foretell-core":
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    work = sides[side]()
     started = time.perf_counter()
     work()
     seconds = time.perf_counter() - started
     print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 
 
-def run_foretell(model: str, source: str, target: str, workers: int) -> Callable[[], object]:
+def run_foretell(model: str, source: str, target: str, workers: int = 0) -> Callable[[], object]:
     have_arrow_hold_less()  # as the command does
     from foretell.modes.files import predict
     from foretell.repository import open_pipeline

@@ -56,12 +56,11 @@ def show_checked(models: "Iterable[Checked]") -> None:
 
 def show_report(report: "Report", file: Path | None = None) -> None:
     """What became of a run, on standard error, and as JSON in a file."""
+    before = f", {report.resumed:,} of them by a run before; the others" if report.resumed else ""
     speed = f"{show_time(report.seconds)}, {report.rows_per_s:,.0f} rows/s"
     speed += f", {report.model_share:.0%} of it in the model" if report.model_share >= LEAST_SHARE else ""
     shown = "standard output" if str(report.target) == "-" else escape(str(report.target))
-    print(f"{_rows(report.rows)} answered in {speed}: {shown}", file=sys.stderr)
-    if report.resumed:
-        print(f"{_rows(report.resumed)} of them by a run before", file=sys.stderr)
+    print(f"{_rows(report.rows)} answered{before} in {speed}: {shown}", file=sys.stderr)
     if report.cost_per_million is not None:
         print(f"{show_amount(report.cost_per_million)} a million rows", file=sys.stderr)
     if report.failed:
@@ -74,11 +73,17 @@ def show_forecast(forecast: "Forecast", file: Path | None = None) -> None:
     """What a run will take, on standard output, and as JSON in a file."""
     rate = f"{forecast.rows_per_s:,.0f} rows/s"
     print(f"{_rows(forecast.sampled)} tried at {rate}, {forecast.bad:,} of them bad; nothing was written")
+    if forecast.why:
+        print(f"  {escape(forecast.why)}")
     beside = f", and {forecast.passed_over:,} passed over" if forecast.passed_over else ""
     print(f"  rows    about {forecast.rows:,}{beside}")
     print(f"  time    about {show_time(forecast.seconds)}")
     print(f"  memory  {show_bytes(forecast.memory_bytes)}")
-    cost = "not known: give --price-per-hour" if forecast.cost is None else f"about {show_amount(forecast.cost)}"
+    cost = (
+        "not known: give --price-per-hour"
+        if forecast.cost is None
+        else f"about {show_amount(forecast.cost)}, in what --price-per-hour is in"
+    )
     energy = (
         "not counted by this machine: give --watts"
         if forecast.joules is None

@@ -34,30 +34,35 @@ def show_jobs(jobs: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 
 
 def describe(job: Mapping[str, Any]) -> str:
-    """``40 %, 1,024 rows, 512 rows/s, 3 bad, 12 s left``; what is not known is left out. Of a failed job, its code."""
+    """``40 %, 1,024 rows, 3 of them bad, 512 rows/s, 12 s left``; what is not known is left out. Of a failed job, its code."""
     told = job.get("progress") or {}
     parts = [str(job["code"])] if job.get("state") == "failed" and job.get("code") else []
     if isinstance(told.get("done"), int | float):
         parts.append(f"{100 * told['done']:.0f} %")
     if "rows" in told:
         parts.append(f"{told['rows'] + told.get('failed', 0):,} rows")
+    if told.get("failed"):
+        parts.append(f"{told['failed']:,} of them bad")
     if told.get("rows_per_s"):
         parts.append(f"{told['rows_per_s']:,.0f} rows/s")
-    if told.get("failed"):
-        parts.append(f"{told['failed']:,} bad")
     if told.get("eta_s") is not None and job.get("state") == "running":
         parts.append(f"{told['eta_s']:,.0f} s left")
     return ", ".join(parts)
 
 
 def watch_job(client: JobsClient, id: str) -> int:
-    """Show a job until it has ended; gives the exit code. Raises ForetellError."""
+    """Show a job until it has ended, off a terminal by a line for each tenth; gives the exit code. Raises ForetellError."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
     console = Console(stderr=True, highlight=False)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("waiting", total=None, text="")
+        before = None
         for job in client.watch(id):
             done = (job.get("progress") or {}).get("done")
+            now = (job["state"], int(10 * (done or 0)))
+            if now != before and not console.is_terminal and job["state"] in ("waiting", "running"):
+                console.print(Text(escape(", ".join(filter(None, (job["state"], describe(job)))), 200)), soft_wrap=True)
+            before = now
             bar.update(
                 task, description=job["state"], total=done and 1.0, completed=done or 0.0, text=escape(describe(job), 200)
             )

@@ -37,7 +37,7 @@ class Wishes:
 @click.command(cls=Predicting, params=flags_of("predict"), short_help="Answer the rows of files.")
 @click.argument("model", metavar="MODEL")
 @click.argument("source", metavar="IN")
-@click.option("-o", "--output", "target", metavar="OUT", required=True, help="File to write, or a folder: OUT/.")
+@click.option("-o", "--output", "target", metavar="OUT", default="", help="File to write, or a folder: OUT/.")
 @click.option("--map", "pairs", metavar="INPUT=COLUMN", multiple=True, help="Fill an input from a column of another name.")
 @click.option("--model", "models", metavar="MODEL", multiple=True, help="Another model for the same rows; may be repeated.")
 @click.option("--keep", metavar="COLUMNS", multiple=True, help="Columns to pass on, with commas between; * for all.")
@@ -71,7 +71,7 @@ def predict(model: str, source: str, target: str, config: Path | None, **given: 
     """
     flags = {name: given.pop(name) for name in list(given) if "__" in name}
     wishes = Wishes(**given)  # type: ignore[arg-type]  # click gives them by these names
-    check_engine(wishes, source, target)
+    check_wishes(wishes, source, target)
     settings, _ = read_settings(config, flags)
     columns = read_pairs(wishes.pairs)
     have_arrow_hold_less()
@@ -88,7 +88,7 @@ def predict(model: str, source: str, target: str, config: Path | None, **given: 
         options = use_ray(options, wishes.address, settings.predict.workers)
     pipeline = combine({name: open_pipeline(each) for name, each in found.items()})
     if wishes.dry_run:
-        show_forecast(forecast(pipeline, source, target, settings.predict, options), wishes.report)
+        show_forecast(forecast(pipeline, source, target or "-", settings.predict, options), wishes.report)
         return
     report = answer_files(pipeline, source, target, settings.predict, options)
     show_report(report, wishes.report)
@@ -106,8 +106,12 @@ def name_models(paths: Iterable[str]) -> dict[str, str]:
     return named
 
 
-def check_engine(wishes: Wishes, source: str, target: str) -> None:
+def check_wishes(wishes: Wishes, source: str, target: str) -> None:
     """Raises UsageError."""
+    if not target and not wishes.dry_run:
+        raise click.UsageError(
+            "name where the answers go: -o answers.csv, or - for standard output", click.get_current_context()
+        )
     if wishes.address and wishes.engine != "ray":
         raise click.UsageError("--address goes with --engine ray", click.get_current_context())
     if wishes.engine == "ray" and "-" in (source, target):

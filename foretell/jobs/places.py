@@ -43,7 +43,7 @@ class Places:
             if not _is_bucket(text):
                 raise Invalid("wrong_place", "an object store is written as s3://BUCKET/KEY, gs://... or az://...")
             if not any(text.startswith(prefix) or text + "/" == prefix for prefix in self.prefixes):
-                raise _not_listed("bucket")
+                raise _not_listed(text)
             return text
         if not text.startswith("/"):
             raise Invalid("wrong_place", "a path of a job over files is given in full: it begins with /")
@@ -75,16 +75,16 @@ class Places:
         """Of a pattern, the part before its first wildcard is resolved; what matches is for ``check_links``."""
         fixed = _fixed(path)
         if ".." in path.parts:
-            raise _not_listed("folder")
+            raise _not_listed(path)
         return self._real(Path(*fixed)).joinpath(*path.parts[len(fixed) :])
 
     def _real(self, path: Path) -> Path:
         try:
             real = path.resolve()
         except (OSError, RuntimeError, ValueError):  # links in a circle, or a name that cannot be
-            raise _not_listed("folder") from None
+            raise _not_listed(path) from None
         if not any(real.is_relative_to(folder) for folder in self.folders):
-            raise _not_listed("folder")
+            raise _not_listed(path)
         return real
 
 
@@ -100,6 +100,7 @@ def _is_bucket(text: str) -> bool:
     return _BUCKET.fullmatch(text) is not None and not {"", ".", ".."} & set(parts)
 
 
-def _not_listed(kind: str) -> Denied:
-    text = f"this {kind} is not listed, or a link leads out of one that is: have the operator add it to the setting jobs.paths"
+def _not_listed(place: str | Path) -> Denied:
+    """Told with the place as it was asked for, or as it is called there: never with what a link leads to."""
+    text = f"{str(place)!a} is not listed, or a link leads out of what is: have the operator add it to the setting jobs.paths"
     return Denied("place_not_listed", text)

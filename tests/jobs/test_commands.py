@@ -57,6 +57,7 @@ def test_a_job_is_submitted_watched_and_ends_with_its_own_code(served: Served, f
     good = submit(served, folder, '{"x":[1,2]}\n{"x":[3,4]}\n', "good", "--watch")
     assert (good.returncode, good.stderr) == (0, good.stderr)
     assert re.fullmatch("[0-9a-f]{48}\n", good.stdout)
+    assert good.stderr.startswith(("waiting\n", "running"))
     assert "2 rows answered" in good.stderr
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from foretell.modes.files.compute import Computer, Result
 from foretell.modes.files.formats import open_reader, open_writer
 from foretell.modes.files.rows import Sheet
-from foretell.modes.files.run import source_of
+from foretell.modes.files.run import last_of, source_of
 from foretell.modes.files.shard import Shard, Work
 from foretell.modes.files.window import in_order
 from foretell.pipeline import Pipeline
@@ -28,7 +28,7 @@ POWERCAP = Path("/sys/class/powercap")
 class Forecast:
     """What ``rows`` of an input will take, as far as ``sampled`` of them tell; ``bad`` of those failed.
 
-    Rows that are not chosen are in neither: about ``passed_over`` of them are read besides.
+    Rows that are not chosen are in neither: about ``passed_over`` of them are read besides. ``why``: of the last bad row.
     ``memory_bytes`` is the most that this process has held; cost and energy are None where no price, or no power, is known.
     """
 
@@ -41,6 +41,7 @@ class Forecast:
     memory_bytes: int
     cost: float | None
     joules: float | None
+    why: str = ""
 
     def facts(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -57,12 +58,14 @@ def measure(
         shards = itertools.chain([first], shards)
     started, before = time.perf_counter(), read_joules()
     tried = bad = passed_over = 0
+    why = ""
     total = None
     results = ((shard, result) for shard in shards for result in _answer(pipeline, work, shard, workers))
     with contextlib.closing(results):
         for shard, result in results:
             tried += result.rows + len(result.bad)
             bad += len(result.bad)
+            why = last_of(result) if result.bad else why
             passed_over += result.passed_over
             if time.perf_counter() - started > SAMPLE_S:
                 total = min(round(shard.rows / shard.share), limit or sys.maxsize)
@@ -82,6 +85,7 @@ def measure(
         memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         cost=settings.price_per_hour * seconds / 3600 if settings.price_per_hour else None,
         joules=watts * seconds if watts else None,
+        why=why,
     )
 
 

@@ -124,9 +124,9 @@ def show(bar: Any, now: Progress) -> None:
 
 
 def describe(rows: int, failed: int, seconds: float) -> str:
-    """``1,024 rows, 512 rows/s, 3 bad``."""
+    """``1,024 rows, 3 of them bad, 512 rows/s``."""
     rate = (rows + failed) / seconds if seconds > 0 else 0.0
-    return f"{rows + failed:,} rows, {rate:,.0f} rows/s" + (f", {failed:,} bad" if failed else "")
+    return f"{rows + failed:,} rows" + (f", {failed:,} of them bad" if failed else "") + f", {rate:,.0f} rows/s"
 
 
 def choose_progress(wanted: bool, tally: Tally) -> contextlib.AbstractContextManager[None]:

@@ -11,7 +11,7 @@ from foretell.modes.files.shard import Done
 
 def test_the_bar_tells_rows_and_rate_and_bad_rows() -> None:
     assert describe(1000, 0, 2.0) == "1,000 rows, 500 rows/s"
-    assert describe(999, 1, 2.0) == "1,000 rows, 500 rows/s, 1 bad"
+    assert describe(999, 1, 2.0) == "1,000 rows, 1 of them bad, 500 rows/s"
 
 
 def test_there_is_no_bar_where_standard_error_is_no_terminal() -> None:

@@ -42,6 +42,7 @@ def test_a_dry_run_tells_time_cost_and_energy_and_writes_nothing(tmp_path: Path)
     settings = PredictSettings(price_per_hour=3600.0, watts=10.0)
     told = forecast(pipeline(Sum()), source, tmp_path / "a.csv", settings)
     assert (told.rows, told.sampled, told.bad) == (2000, 2000, 1)
+    assert "row 5" in told.why
     assert told.cost == pytest.approx(told.seconds)
     assert told.joules == pytest.approx(told.seconds * 10)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
@@ -84,7 +85,7 @@ def test_energy_is_told_only_where_the_machine_counts_it(tmp_path: Path) -> None
 
 def test_the_command_line_tells_before_and_after_as_text_and_json(tmp_path: Path) -> None:
     told = tmp_path / "report.json"
-    before = run("predict", MODELS / "threat", HELD_OUT, "-o", tmp_path / "a.csv", "--dry-run", "--report", told)
+    before = run("predict", MODELS / "threat", HELD_OUT, "--dry-run", "--report", told)
     assert before.exit_code == 0, before.output
     assert "energy" in before.output
     assert json.loads(told.read_text())["cost"] is None
@@ -94,6 +95,18 @@ def test_the_command_line_tells_before_and_after_as_text_and_json(tmp_path: Path
     assert after.exit_code == 0, after.output
     assert "a million rows" in after.output
     assert json.loads(told.read_text())["rows"] == 10
+
+
+def test_a_run_wants_a_place_for_its_answers() -> None:
+    refused = run("predict", MODELS / "threat", HELD_OUT)
+    assert refused.exit_code == 2
+    assert "-o answers.csv" in refused.output
+
+
+def test_what_was_answered_before_is_told_apart_from_the_speed_of_this_run(capsys: pytest.CaptureFixture[str]) -> None:
+    show_report(Report(1200, 0, 1.0, 0.001, Path("a.csv"), resumed=200))
+    told = capsys.readouterr().err
+    assert told == "1,200 rows answered, 200 of them by a run before; the others in 1 s, 1,000 rows/s: a.csv\n"
 
 
 def test_the_command_line_takes_several_models_columns_and_a_filter(tmp_path: Path) -> None:
