@@ -19,6 +19,9 @@ RUNTIMES := .venv-runtimes
 TORCH := 'torch==2.13.0+cpu' --extra-index-url https://download.pytorch.org/whl/cpu
 CLIENTS := $(patsubst tests/clients/%_roundtrip.py,%,$(wildcard tests/clients/*_roundtrip.py))
 
+# What make check runs of the tests: the rest is for make test.
+CHECKED := tests/test_layers.py tests/test_docs.py
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak torch clients runtimes check format docs bench models clean
 
@@ -28,8 +31,8 @@ help: ## list these verbs
 demo: $(VENV)/.demo ## serve two real models, ask them, print the answers
 	@$(BIN)/foretell demo
 
-test: $(VENV)/.dev ## run all tests, two files at a time, and those alone that look at the clock
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not clocked'
+test: $(VENV)/.dev ## run all tests but those of make check: two files at a time, and those alone that look at the clock
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not clocked' $(CHECKED:%=--ignore %)
 	@$(BIN)/python -m pytest -m clocked $$(grep -rlw clocked tests --include='test_*.py')
 
 soak: $(VENV)/.dev ## run the long form of what make test does shortly: drills, swaps, floods
@@ -49,7 +52,7 @@ check: $(VENV)/.dev ## format, lint, types, layers, docs
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy --strict
-	@$(BIN)/python -m pytest tests/test_layers.py tests/test_docs.py
+	@$(BIN)/python -m pytest $(CHECKED)
 	@$(BIN)/python docs/generate.py --check
 
 format: $(VENV)/.dev ## put the code in the house's layout

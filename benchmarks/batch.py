@@ -67,9 +67,9 @@ def measure_tables(folder: Path, suffix: str, parts: list[str], arguments: argpa
     if "loop" in parts:
         compare(f"{suffix}, {rows:,} rows", ("foretell", "pyarrow"), repeats, rows, suffix, model, source)
     if "cores" in parts:
-        compare(
-            f"{suffix}, {rows:,} rows", ("foretell", "foretell-core", "foretell-worker"), repeats, rows, suffix, model, source
-        )
+        title = f"{suffix}, {rows:,} rows"
+        compare(title, ("foretell", "foretell-core", "foretell-worker"), repeats, rows, suffix, model, source)
+        compare_cores(title, repeats, model, source)
     source.unlink()
     if "growth" in parts:
         for count in (rows // 10, rows):
@@ -99,14 +99,31 @@ def compare(title: str, sides: tuple[str, ...], repeats: int, rows: int, suffix:
         print(f"{title}: {sides[0]} is {other / first:.2f} times as fast as {side}", flush=True)
 
 
+def compare_cores(title: str, repeats: int, model: Path, source: Path) -> None:
+    """Whole runs side by side, each on a core of its own: as much as the machine lets all its cores do of this work."""
+    alone, together = [], []
+    places = [str(source.with_name(f"core{number}{source.suffix}")) for number in os.sched_getaffinity(0)]
+    for _ in range(repeats):
+        alone.append(measure("foretell-core", model, source, Path(places[0]))[0])
+        runs = [start("foretell-core", model, source, place, number) for number, place in enumerate(places)]
+        together.append(max(json.loads(run.communicate()[0])[0] for run in runs))
+    times = len(places) * statistics.median(alone) / statistics.median(together)
+    print(f"{title}: a run on each core at once does {times:.2f} times the work of one", flush=True)
+
+
 def measure(side: str, model: Path, source: Path, target: Path) -> tuple[float, float]:
     """Seconds and peak MiB of one side in a fresh process."""
-    command = [sys.executable, __file__, "--side", side, str(model), str(source), str(target)]
-    seconds, peak = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    run = start(side, model, source, str(target))
+    seconds, peak = json.loads(run.communicate()[0])
     return seconds, peak
 
 
-def run_side(side: str, model: str, source: str, target: str) -> None:
+def start(side: str, model: Path, source: Path, target: str, core: int = 0) -> "subprocess.Popen[str]":
+    command = [sys.executable, __file__, "--side", side, str(model), str(source), target, str(core)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def run_side(side: str, model: str, source: str, target: str, core: str) -> None:
     sides: dict[str, Callable[[], Callable[[], object]]] = {
         "foretell": lambda: run_foretell(model, source, target),
         "foretell-core": lambda: run_foretell(model, source, target),
@@ -116,7 +133,7 @@ def run_side(side: str, model: str, source: str, target: str) -> None:
         "images-serial": lambda: run_serial(model, source, target),
     }
     if side == "foretell-core":
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(core)]})
     work = sides[side]()
     started = time.perf_counter()
     work()

@@ -1,5 +1,6 @@
 """Parts of answers as one file, in order; each is a whole file of its format, with ``head_bytes`` before its first row."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
@@ -64,20 +65,18 @@ def _join_parquet(parts: Parts, stream: BinaryIO) -> None:
 
     from foretell.modes.files.parquet import open_parquet
 
-    writer = None
-    for part, _ in parts:
-        file = open_parquet(part)
-        schema = file.schema_arrow
-        if writer is None:
-            texts = [field.name for field in schema if pa.types.is_string(field.type)]
-            writer = pq.ParquetWriter(stream, schema, use_dictionary=texts)
-        if schema != writer.schema:
-            raise _refusal("columns", f"{writer.schema.names} to {schema.names}", "Parquet")
-        for group in range(file.num_row_groups):
-            writer.write_table(file.read_row_group(group))
-        file.close()
-    if writer is not None:
-        writer.close()
+    with contextlib.ExitStack() as stack:
+        writer = None
+        for part, _ in parts:
+            with open_parquet(part) as file:
+                schema = file.schema_arrow
+                if writer is None:
+                    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+                    writer = stack.enter_context(pq.ParquetWriter(stream, schema, use_dictionary=texts))
+                if schema != writer.schema:
+                    raise _refusal("columns", f"{writer.schema.names} to {schema.names}", "Parquet")
+                for group in range(file.num_row_groups):
+                    writer.write_table(file.read_row_group(group))
 
 
 def _count(head: bytes) -> int:
