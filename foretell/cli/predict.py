@@ -109,9 +109,8 @@ def name_models(paths: Iterable[str]) -> dict[str, str]:
 def check_wishes(wishes: Wishes, source: str, target: str) -> None:
     """Raises UsageError."""
     if not target and not wishes.dry_run:
-        raise click.UsageError(
-            "name where the answers go: -o answers.csv, or - for standard output", click.get_current_context()
-        )
+        text = "say by --output where the answers go: -o answers.csv, or - for standard output"
+        raise click.UsageError(text, click.get_current_context())
     if wishes.address and wishes.engine != "ray":
         raise click.UsageError("--address goes with --engine ray", click.get_current_context())
     if wishes.engine == "ray" and "-" in (source, target):
