@@ -93,7 +93,7 @@ def compare(title: str, sides: tuple[str, ...], repeats: int, rows: int, suffix:
             runs[side].append(measure(side, model, source, model.parent / f"{side}.{suffix}"))
     for side in sides:
         seconds, peak = (statistics.median(values) for values in zip(*runs[side], strict=True))
-        print(f"{title}: {side:14} {seconds:8.2f} s {rows / seconds:12,.0f} rows/s, peak {peak:.0f} MiB")
+        print(f"{title}: {side:15} {seconds:8.2f} s {rows / seconds:12,.0f} rows/s, peak {peak:.0f} MiB")
     first, *others = (statistics.median(run[0] for run in runs[side]) for side in sides)
     for side, other in zip(sides[1:], others, strict=True):
         print(f"{title}: {sides[0]} is {other / first:.2f} times as fast as {side}", flush=True)
@@ -106,21 +106,28 @@ def compare_cores(title: str, repeats: int, model: Path, source: Path) -> None:
     for _ in range(repeats):
         alone.append(measure("foretell-core", model, source, Path(places[0]))[0])
         runs = [start("foretell-core", model, source, place, number) for number, place in enumerate(places)]
-        together.append(max(json.loads(run.communicate()[0])[0] for run in runs))
+        together.append(max(finish(run)[0] for run in runs))
     times = len(places) * statistics.median(alone) / statistics.median(together)
     print(f"{title}: a run on each core at once does {times:.2f} times the work of one", flush=True)
 
 
 def measure(side: str, model: Path, source: Path, target: Path) -> tuple[float, float]:
     """Seconds and peak MiB of one side in a fresh process."""
-    run = start(side, model, source, str(target))
-    seconds, peak = json.loads(run.communicate()[0])
-    return seconds, peak
+    return finish(start(side, model, source, str(target)))
 
 
 def start(side: str, model: Path, source: Path, target: str, core: int = 0) -> "subprocess.Popen[str]":
     command = [sys.executable, __file__, "--side", side, str(model), str(source), target, str(core)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def finish(run: "subprocess.Popen[str]") -> tuple[float, float]:
+    """Raises CalledProcessError for one that failed."""
+    told = run.communicate()[0]
+    if run.returncode:
+        raise subprocess.CalledProcessError(run.returncode, run.args)
+    seconds, peak = json.loads(told)
+    return seconds, peak
 
 
 def run_side(side: str, model: str, source: str, target: str, core: str) -> None:

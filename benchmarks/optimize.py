@@ -154,6 +154,7 @@ def draw(found: Found, path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.patches import Patch
 
     aims = {"size": "smaller", "latency": "quicker for one row", "throughput": "more rows/s"}
     figure, panels = pyplot.subplots(1, len(aims), figsize=(13, 4), layout="constrained", sharey=True)
@@ -176,7 +177,8 @@ def draw(found: Found, path: Path) -> None:
         axes.xaxis.set_minor_formatter("{x:g}")
         axes.tick_params(axis="x", which="minor", labelsize=7)
     panels[0].invert_yaxis()
-    panels[0].legend(fontsize=8, title="pale: refused", title_fontsize=8)
+    patches = [Patch(color=f"C{place}", label=NAMES[verb]) for place, verb in enumerate(VERBS)]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(VERBS), title="pale: refused")
     figure.savefig(path)
     pyplot.close(figure)
 

@@ -56,17 +56,24 @@ def watch_job(client: JobsClient, id: str) -> int:
     console = Console(stderr=True, highlight=False)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("waiting", total=None, text="")
-        before = None
+        told = None
         for job in client.watch(id):
             done = (job.get("progress") or {}).get("done")
-            now = (job["state"], int(10 * (done or 0)))
-            if now != before and not console.is_terminal and job["state"] in ("waiting", "running"):
-                console.print(Text(escape(", ".join(filter(None, (job["state"], describe(job)))), 200)), soft_wrap=True)
-            before = now
+            tenth = (job["state"], int(10 * (done or 0)))
+            if tenth != told and not console.is_terminal:
+                _tell(console, job)
+            told = tenth
             bar.update(
                 task, description=job["state"], total=done and 1.0, completed=done or 0.0, text=escape(describe(job), 200)
             )
     return _conclude(client, job, console)
+
+
+def _tell(console: Console, job: Mapping[str, Any]) -> None:
+    """A line for a job that has not ended."""
+    if job["state"] in ("waiting", "running"):
+        words = ", ".join(filter(None, (job["state"], describe(job))))
+        console.print(Text(escape(words, 200)), soft_wrap=True)
 
 
 def how_it_ended(job: Mapping[str, Any]) -> str:

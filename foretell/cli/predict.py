@@ -37,7 +37,9 @@ class Wishes:
 @click.command(cls=Predicting, params=flags_of("predict"), short_help="Answer the rows of files.")
 @click.argument("model", metavar="MODEL")
 @click.argument("source", metavar="IN")
-@click.option("-o", "--output", "target", metavar="OUT", default="", help="File to write, or a folder: OUT/.")
+@click.option(
+    "-o", "--output", "target", metavar="OUT", default="", help="File to write, or a folder: OUT/; only --dry-run needs none."
+)
 @click.option("--map", "pairs", metavar="INPUT=COLUMN", multiple=True, help="Fill an input from a column of another name.")
 @click.option("--model", "models", metavar="MODEL", multiple=True, help="Another model for the same rows; may be repeated.")
 @click.option("--keep", metavar="COLUMNS", multiple=True, help="Columns to pass on, with commas between; * for all.")

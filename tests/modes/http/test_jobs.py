@@ -425,7 +425,11 @@ def test_no_way_leads_out_of_the_listed_folders(served: Served, folder: Path, wa
     for name, target in (("link", folder / "secret"), ("loop", folder / "data" / "loop")):
         if not (folder / "data" / name).is_symlink():
             (folder / "data" / name).symlink_to(target)
-    assert submit(served, folder, input=way.format(folder / "data")).code == "place_not_listed"
+    answer = submit(served, folder, input=way.format(folder / "data"))
+    assert answer.code == "place_not_listed"
+    told = answer.json()["error"]
+    assert way.format(folder / "data") in told
+    assert str(folder / "secret") not in told
 
 
 def test_the_rows_that_failed_are_answered_once_more_by_a_job_of_their_own(served: Served, folder: Path) -> None:
