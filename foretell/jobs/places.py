@@ -38,7 +38,10 @@ class Places:
     def check(self, text: str) -> str:
         """A path as it may be used: in full, without links. Raises Invalid ``wrong_place`` or Denied ``place_not_listed``."""
         if not text or len(text) > LONGEST or not text.isprintable():
-            raise Invalid("wrong_place", "a place is the full path of a file or folder, or s3://BUCKET/KEY")
+            raise Invalid(
+                "wrong_place",
+                f"a place is the full path of a file or folder, or s3://BUCKET/KEY, in {LONGEST} printable characters at most",
+            )
         if "://" in text:
             if not _is_bucket(text):
                 raise Invalid("wrong_place", "an object store is written as s3://BUCKET/KEY, gs://... or az://...")

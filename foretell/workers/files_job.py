@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from foretell.errors import ForetellError, Missing
+from foretell.errors import ForetellError, Missing, Setup
 from foretell.jobs.places import Places
 from foretell.observe.logs import configure
 from foretell.repository import Repository, open_pipeline
@@ -96,12 +96,19 @@ def answer(told: dict[str, Any], say: Voice) -> dict[str, Any]:
 
 
 def _look_at_links(places: Places, source: str, target: str, only: str) -> None:
-    """Last of all before the work: names are as they were, no link leads out, and the output has a folder to be in."""
+    """Last of all before the work: names are as they were, no link leads out, and the output has a folder to be in.
+
+    Raises Denied ``place_not_listed``, Setup ``wrong_target``.
+    """
     for text in filter(None, (source, only)):
         places.check_links(places.check(text))
     if Path(places.check_output(target)).is_dir():
         places.check_links(target)
-    make_folder(find_place(target).parent)
+    folder = find_place(target).parent
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise Setup("wrong_target", f"{folder} cannot be a folder for the answers: {error.strerror}: name another") from error
 
 
 def _named(order: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

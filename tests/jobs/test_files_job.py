@@ -93,6 +93,13 @@ def test_the_last_figures_are_told_before_the_end_and_the_folder_is_made(folder:
     assert (folder / "data" / "new" / "sub" / "answers.ndjson").is_file()
 
 
+def test_an_output_below_a_file_is_refused_by_its_name(folder: Path) -> None:
+    (folder / "data" / "rows.ndjson").write_text('{"x":1}\n')
+    said = run(folder, "rows.ndjson", "rows.ndjson/a.ndjson")
+    assert said[-1]["failed"]["code"] == "wrong_target", said
+    assert "rows.ndjson cannot be a folder" in str(said[-1]["failed"])
+
+
 @pytest.mark.parametrize(("input", "output"), [("link", "a.ndjson"), ("*", "a.ndjson"), ("own", "there/a.ndjson"), ("own", "")])
 def test_a_link_that_leads_out_ends_the_job(folder: Path, input: str, output: str) -> None:
     said = run(folder, input, output)
