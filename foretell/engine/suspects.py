@@ -4,6 +4,8 @@ from array import array
 from collections.abc import Iterable, Sequence
 from zlib import crc32
 
+import numpy as np
+
 from foretell.engine.queue import Entry
 from foretell.errors import Invalid
 from foretell.tensors import Array
@@ -97,10 +99,10 @@ def fingerprint(entry: Entry) -> int:
     return crc
 
 
-def _head(rows: Array) -> bytes:
+def _head(rows: Array) -> bytes | Array:
     """The first bytes of a large array, or of one that holds bytes objects."""
     flat = rows.reshape(-1)
     if not rows.dtype.hasobject:
-        return flat[: LONGEST // rows.itemsize].tobytes()
+        return np.ascontiguousarray(flat[: LONGEST // rows.itemsize])
     items = [item if isinstance(item, bytes) else str(item).encode() for item in flat[: LONGEST // 8].tolist()]
     return b"".join(b"%d:%b" % (len(item), item[:LONGEST]) for item in items)[:LONGEST]

@@ -11,12 +11,12 @@ from foretell.engine.catalog import Catalog
 from foretell.engine.loader import Loader
 from foretell.engine.states import Control
 from foretell.errors import Cancelled, ForetellError, Kind
-from foretell.modes.http.binary import json_bytes
+from foretell.modes.http.binary import join_body, json_bytes
 from foretell.modes.http.compress import accepted, pack, unpack
 from foretell.modes.http.doors import TORCHSERVE, AnyDoor, Door, Doors, SplitDoor, Streams, open_doors
-from foretell.modes.http.framed import FramedRequest
+from foretell.modes.http.framed import ON_LOOP_BYTES, FramedRequest, is_soon_written
 from foretell.modes.http.generate import EventStream, GenerateDoor, pieces
-from foretell.modes.http.heads import BINARY, LOOPBACK, PLAIN, TIMING, Heads, check_body, check_host, find_caller, too_large
+from foretell.modes.http.heads import LOOPBACK, PLAIN, TIMING, Heads, check_body, check_host, find_caller, too_large
 from foretell.modes.http.hosts import HostRoutes
 from foretell.modes.http.jobs import JobDoor
 from foretell.modes.http.known import KnownHeads
@@ -35,9 +35,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 
-ON_LOOP_BYTES = 64 * 2**10  # more than this is parsed and written in a thread, so that nobody else waits for it
-COPIED_ON_LOOP_BYTES = 4 * 2**20  # the same for what is only copied: a thread would cost more
-ALIGNMENT = 16  # bytes: the elements of every datatype can be used at multiples of it
 TIMER_MOVES = 16  # at most so often in the time that a body may stall
 WATCH_AFTER_S = 0.01  # a client that waits longer than this is watched for going away
 
@@ -159,11 +156,10 @@ class HttpApp:
         request, door = await self._read(door, call)
         work = door.engine.infer(request)
         outputs = await work if door.engine.quick else await _unless_gone(work, call.receive)
-        most_bytes = COPIED_ON_LOOP_BYTES if isinstance(request, FramedRequest) and request.copies_only else ON_LOOP_BYTES
-        if sum([array.nbytes for array in outputs.values()]) > most_bytes:
-            answer = await asyncio.to_thread(_write, door, request, outputs)
-        else:
+        if is_soon_written(request, outputs):
             answer = _write(door, request, outputs)
+        else:
+            answer = await asyncio.to_thread(_write, door, request, outputs)
         coding = self.coding(call.heads, len(answer.body))
         answer = answer if coding is None else await asyncio.to_thread(pack, answer, coding)
         return with_timing(answer, request) if call.heads.odd and call.heads.find(TIMING) is not None else answer
@@ -172,7 +168,7 @@ class HttpApp:
         """Keep a request, to be answered when there is time for it."""
         heads = call.heads
         webhook = jobs.webhook(heads)
-        check_body(heads, self.most_bytes, json_only=door.json_only and heads.find(BINARY) is None)
+        check_body(heads, self.most_bytes, json_only=door.json_only and heads.binary is None)
         body = bytes(await _read_body(partial(_within, call.receive, self.receive_s), self.most_bytes))
         return await jobs.accept(Stored(method, call.path, kept(heads.headers), call.caller, body, webhook), heads)
 
@@ -195,7 +191,7 @@ class HttpApp:
         """
         heads = call.heads
         try:
-            binary = heads.find(BINARY) if heads.odd and isinstance(door, TensorDoor) else None
+            binary = heads.binary if isinstance(door, TensorDoor) else None
             check_body(heads, self.most_bytes, json_only=door.json_only and binary is None)
             lead = None if binary is None or heads.encoding else json_bytes(binary)
             body = await _read_in_time(call.receive, self.receive_s, self.most_bytes, lead)
@@ -245,7 +241,8 @@ class Call(NamedTuple):
 
 def _write(door: Door, request: Request, outputs: Arrays) -> Answer:
     if isinstance(request, FramedRequest):
-        return request.frame(outputs)
+        answer = request.frame(outputs)
+        return answer._replace(body=answer.join(), parts=())
     return Answer(200, JSON_HEADERS, door.write(request, outputs))
 
 
@@ -322,8 +319,7 @@ async def _read_body(receive: Receive, most_bytes: int, lead: int | None = None)
     if size > most_bytes:
         raise too_large(most_bytes, size)
     if lead is not None:
-        pad = -lead % ALIGNMENT
-        return memoryview(bytearray().join([bytes(pad), *chunks]))[pad:]
+        return join_body(chunks, lead)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -12,7 +12,7 @@ LONGEST_MARK = 256
 _LOOPBACK_HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 BINARY = b"inference-header-content-length"
 TIMING = b"x-server-timing"
-ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", BINARY, TIMING, b"prefer"})
+ODD = frozenset({b"transfer-encoding", b"expect", b"upgrade", TIMING, b"prefer"})
 PLAIN = (b"", b"identity")
 PACKED = (b"gzip", b"deflate")
 SPOKEN = "application/json, application/octet-stream"
@@ -21,10 +21,11 @@ SPOKEN = "application/json, application/octet-stream"
 class Heads:
     """The headers that matter. ``length`` is -1 when it is not given, ``marks`` are given back as they came.
 
+    ``binary`` is how much of the body is JSON where binary tensors are sent, None where none are.
     ``odd``: whether there is one that takes more than the fast lane has. All are in ``headers``, for what is asked rarely.
     """
 
-    __slots__ = ("content_type", "encoding", "headers", "host", "length", "marks", "odd")
+    __slots__ = ("binary", "content_type", "encoding", "headers", "host", "length", "marks", "odd")
 
     def __init__(self, headers: Headers) -> None:
         self.headers = headers
@@ -32,6 +33,7 @@ class Heads:
         self.content_type = b""
         self.encoding = b""
         self.host = b""
+        self.binary: bytes | None = None
         self.odd = False
         self.marks: Headers = NO_MARKS
         for name, value in headers:
@@ -43,6 +45,8 @@ class Heads:
                 self.content_type = value
             elif name == b"content-encoding":
                 self.encoding = value.strip()
+            elif name == BINARY:
+                self.binary = value if self.binary is None else b"%b,%b" % (self.binary, value)
             elif name in ODD:
                 self.odd = True
             elif name in (b"x-request-id", b"traceparent") and _can_be_given_back(value):

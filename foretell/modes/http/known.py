@@ -21,16 +21,17 @@ class KnownHead(NamedTuple):
 class KnownHeads(dict[bytes, KnownHead]):
     """By all bytes of a head, request line and blank line included; when there are too many, all are forgotten."""
 
-    def learn(self, chunk: bytes, url: bytes, heads: Heads, *, keep_alive: bool) -> None:
-        """Know the head of a request, if ``chunk`` is that request from its first byte to its last, and nothing else.
+    def learn(self, start: bytes, size: int, url: bytes, heads: Heads, *, keep_alive: bool) -> None:
+        """Know the head of a request that has ended, if it stands at ``start``: all that came since then are ``size`` bytes.
 
-        A head that says who asks, such as a request id, does not come again.
+        Where that is more than this request, it is not learnt. A head that says who asks, such as a request id, does not come
+        again.
         """
-        end = len(chunk) - heads.length
+        end = size - heads.length
         if heads.marks is not NO_MARKS or len(heads.headers) > MOST_HEADERS:
             return
-        if not 0 < end <= MOST_BYTES or chunk.find(b"\r\n\r\n") + 4 != end:
+        if not 0 < end <= MOST_BYTES or start.find(b"\r\n\r\n") + 4 != end:
             return
         if len(self) >= MOST_HEADS:
             self.clear()
-        self[chunk[:end]] = KnownHead(url, heads, keep_alive, len(chunk))
+        self[start[:end]] = KnownHead(url, heads, keep_alive, size)

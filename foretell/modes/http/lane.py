@@ -1,37 +1,52 @@
-"""The fast lane: small infer requests answered straight from the HTTP parser, with no ASGI scope, task or future.
+"""The fast lane: infer requests answered straight from the HTTP parser, with no ASGI scope, task or future.
 
-A subclass of uvicorn's httptools protocol. It takes what both ways would accept and nobody has to wait for: a small POST
-of JSON, of known length, on an open door, while the connection is idle. All else goes the ASGI way. Both ways use the
-same doors and the same refusals, so that their answers are the same bytes.
+A subclass of uvicorn's httptools protocol. It takes what both ways would accept and nobody has to wait for: a POST of
+little JSON or of binary tensors, of known length, on an open door, while the connection is idle. All else goes the ASGI
+way. Both ways use the same doors and the same refusals, so that their answers are the same bytes.
 """
 
 import time
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from foretell.errors import ForetellError, HeadersTooLarge, Invalid
-from foretell.modes.http.app import ON_LOOP_BYTES, HttpApp
-from foretell.modes.http.compress import pack
+from foretell.modes.http.answering import Answering
+from foretell.modes.http.app import HttpApp
+from foretell.modes.http.binary import join_body, json_bytes
 from foretell.modes.http.doors import Door
+from foretell.modes.http.framed import COPIED_ON_LOOP_BYTES, ON_LOOP_BYTES
 from foretell.modes.http.heads import NO_MARKS, Heads, find_caller, is_json, is_loopback
-from foretell.modes.http.known import KnownHead
+from foretell.modes.http.known import MOST_BYTES, KnownHead
 from foretell.modes.http.patience import Patience
 from foretell.modes.http.probes import Probe
-from foretell.modes.http.status import Answer, Headers, refusal, unexpected
-from foretell.modes.http.turn import JSON, Flow, Turn
+from foretell.modes.http.status import unexpected
+from foretell.modes.http.tensors import TensorDoor
+from foretell.modes.http.turn import Flow, Turn
 from foretell.request import Request
 
-OK = b"HTTP/1.1 200 OK\r\n"
-LINGER_S = 1.0  # how long a connection that was hung up on is still read
 
-
-class FastLane(HttpToolsProtocol):
+class FastLane(Answering):
     """``collecting`` is True while the body that comes is the lane's own, ``between`` while no request has begun to come.
 
-    ``chunk`` is what came, while it is read, if it began with a request.
+    ``start`` is what a request that is being read began with, if that was the beginning of a chunk, and ``came`` all bytes
+    since. ``left`` are those to come of a body that is not given to the parser, as its head is known.
     """
+
+    __slots__ = (
+        "address",
+        "arrived",
+        "between",
+        "came",
+        "collecting",
+        "header_bytes",
+        "in_headers",
+        "left",
+        "offers_upgrade",
+        "patience",
+        "probe",
+        "start",
+    )
 
     app: Any
     cycle: Any
@@ -41,10 +56,12 @@ class FastLane(HttpToolsProtocol):
         self.flow = Flow(transport, self.pipeline)
         self.http: HttpApp = self.app
         self.turn = Turn(self, self.http.compress_above)
-        self.running: Any = None  # the request that the ASGI way answers now; ``cycle`` is the last that came
+        self.running = None
         self.collecting = False
         self.between = True
-        self.chunk = b""
+        self.start = b""
+        self.came = 0
+        self.left = 0
         self.in_headers = False
         self.header_bytes = 0
         self.arrived = 0
@@ -53,7 +70,7 @@ class FastLane(HttpToolsProtocol):
         self.patience.begin()
         self.address = self.client[0] if self.client else ""
         self.probe: Probe | None = None
-        self.stamp: tuple[Headers, bytes, bytes] = ([], b"", b"")
+        self.stamp = ([], b"", b"")
         self.hung_up = False
         self.offers_upgrade = False
 
@@ -65,12 +82,18 @@ class FastLane(HttpToolsProtocol):
         if self.between:
             end = data.find(b"\r\n\r\n") + 4
             known = self.http.known.get(data[:end])
-            if known is not None and known.size == len(data) and self._takes_known(known):
-                self._ask(data[end:])
+            if known is not None and (left := known.size - len(data)) >= 0 and self._takes_known(known):
+                if left:
+                    self._await_rest(data[end:], left)
+                else:
+                    self._ask(data[end:])
                 return
-            self.chunk = data
-        if self.collecting and not self.turn.door.engine.ready:  # another has taken over while the body came
-            self.turn.door = self.http.find(self.url, self.headers) or self.turn.door
+            self.start, self.came = data[:MOST_BYTES], len(data)
+        elif self.left:
+            self._take(data)
+            return
+        else:
+            self.came += len(data)
         headers = self.headers
         self.arrived = len(data) + (self.arrived if self.in_headers else 0)
         if self.timeout_keep_alive_task is not None:
@@ -83,7 +106,6 @@ class FastLane(HttpToolsProtocol):
             self.hang_up(not_http())
         if self.in_headers and self.headers is headers:  # all of it is of headers that have no end yet
             self._count_header_bytes(len(data))
-        self.chunk = b""
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio allows an answer
         """Whether to go on writing: half a connection still takes an answer that comes in this tick of the loop."""
@@ -129,7 +151,7 @@ class FastLane(HttpToolsProtocol):
             door = None if split is None or split.slow else split.pick(self.headers)
         if door is not None and self._is_idle() and self._fits_lane(door, heads := Heads(self.headers)):
             self.turn.door = door
-            self.turn.body.clear()
+            self.turn.pieces.clear()
             self._begin(heads, keep_alive=self.parser.should_keep_alive())
             self.collecting = True
             return
@@ -163,7 +185,7 @@ class FastLane(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         if self.collecting:
-            self.turn.body += body
+            self.turn.pieces.add(body)
         else:
             super().on_body(body)
 
@@ -176,16 +198,16 @@ class FastLane(HttpToolsProtocol):
             elif not self.offers_upgrade:
                 super().on_message_complete()
             return
-        self.collecting = False
-        self.http.known.learn(self.chunk, self.url, self.turn.heads, keep_alive=self.turn.keep_alive)
-        body = bytes(self.turn.body)
-        self.turn.body.clear()  # an idle connection holds nothing
-        self._ask(body)
+        self.http.known.learn(self.start, self.came, self.url, self.turn.heads, keep_alive=self.turn.keep_alive)
+        self.start = b""  # an idle connection holds nothing
+        self._ask_collected()
 
     def _takes_known(self, known: KnownHead) -> bool:
         """Whether a request whose head is known is the lane's now; the parser is not asked, and stays between requests."""
         door = self.http.doors.get(known.url)
         if door is None or door.engine.pipeline.slow or not self._is_idle() or self.transport.is_closing():
+            return False
+        if known.heads.binary is not None and not (isinstance(door, TensorDoor) and door.reads_in_place):
             return False
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
@@ -195,11 +217,42 @@ class FastLane(HttpToolsProtocol):
         turn.door, turn.heads, turn.keep_alive, turn.response_complete = door, heads, known.keep_alive, False
         return True
 
-    def _ask(self, body: bytes) -> None:
+    def _await_rest(self, body: bytes, left: int) -> None:
+        """Wait for the rest of a body, whose head is known."""
+        self.between, self.collecting = False, True
+        self.left = left
+        self.turn.pieces.clear()
+        if body:
+            self.turn.pieces.add(body)
+
+    def _take(self, data: bytes) -> None:
+        """Collect what is left of a body, and read on behind it."""
+        size = self.left
+        self.left = max(size - len(data), 0)
+        self.turn.pieces.add(data[:size])
+        if not self.left:
+            self.between = True
+            self._ask_collected()
+        if len(data) > size:
+            self.data_received(data[size:])
+
+    def _ask_collected(self) -> None:
+        self.collecting = False
+        if not self.turn.door.engine.ready:  # another has taken over while the body came
+            self.turn.door = self.http.find(self.url, self.headers) or self.turn.door
+        pieces, binary = self.turn.pieces.take(), self.turn.heads.binary
+        self._ask(b"".join(pieces) if binary is None else join_body(pieces, json_bytes(binary)))
+
+    def _ask(self, body: bytes | memoryview) -> None:
         """Have the engine answer the request that is whole."""
         turn, http, received = self.turn, self.http, time.monotonic()
         try:
-            turn.request = request = turn.door.read(body, turn.heads.content_type, received, http.total_s)
+            if turn.heads.binary is None:
+                request = turn.door.read(bytes(body), turn.heads.content_type, received, http.total_s)
+            else:
+                assert isinstance(turn.door, TensorDoor)
+                request = turn.door.read_binary(turn.heads.binary, body, received, http.total_s)
+            turn.request = request
             request.caller = self.address if not http.caller_header else self._caller()
             request.marks = turn.heads.marks
             entry = turn.door.engine.infer_nowait(request, turn.reply)
@@ -243,13 +296,17 @@ class FastLane(HttpToolsProtocol):
         return not (busy or self.pipeline or self.flow.write_paused or self.http.draining)
 
     def _fits_lane(self, door: Door, heads: Heads) -> bool:
-        """Whether this is a small body of JSON and of known length, which the ASGI way would accept too."""
+        """Whether this is a body of known length, of little JSON or of binary tensors, which the ASGI way would accept too."""
         http = self.http
+        if heads.binary is None:
+            is_soon_read = heads.length <= ON_LOOP_BYTES and is_json(heads.content_type)
+        else:
+            is_in_place = isinstance(door, TensorDoor) and door.reads_in_place
+            is_soon_read = is_in_place and json_bytes(heads.binary) <= ON_LOOP_BYTES and heads.length <= COPIED_ON_LOOP_BYTES
         return (
-            0 <= heads.length <= ON_LOOP_BYTES
-            and heads.length <= http.most_bytes
+            is_soon_read
+            and 0 <= heads.length <= http.most_bytes
             and not (heads.odd or heads.encoding or door.engine.pipeline.slow)
-            and is_json(heads.content_type)
             and (not http.only_loopback or not heads.host or is_loopback(heads.host))
             and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
@@ -263,84 +320,11 @@ class FastLane(HttpToolsProtocol):
             text = f"the headers have over {most} bytes (setting http.max_header_bytes)"
             self.hang_up(HeadersTooLarge("headers_too_large", text, limit=most, setting="http.max_header_bytes"))
 
-    # -- answers
-
-    def write(self, status: bytes, headers: bytes, body: bytes) -> None:
-        """Head and body in one write; then the connection is idle, or uvicorn's for what was pipelined."""
-        turn = self.turn
-        turn.response_complete = True
-        if self.hung_up or self.transport.is_closing():
-            return
-        tail = _lines(turn.heads.marks) if turn.heads.marks else b""
-        if not turn.keep_alive:
-            tail += b"connection: close\r\n"
-        self.transport.write(
-            b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (status, self._stamped(), headers, len(body), tail, body)
-        )
-        if not turn.keep_alive:
-            self.transport.close()
-        self._go_on()
-
-    def write_json(self, body: bytes) -> None:
-        """``write`` of the commonest answer."""
-        turn, transport = self.turn, self.transport
-        if turn.heads.marks or not turn.keep_alive:
-            self.write(OK, JSON, body)
-            return
-        turn.response_complete = True
-        if self.hung_up or transport.is_closing():
-            return
-        headers = self.server_state.default_headers
-        if headers is not self.stamp[0]:
-            self._stamped()
-        transport.write(b"%b%d\r\n\r\n%b" % (self.stamp[2], len(body), body))
-        self._go_on()
-
-    def tell(self, answer: Answer) -> None:
-        """Write an answer, compressed if it is large and the client asked for that: in a thread, as nobody should wait."""
-        coding = self.http.coding(self.turn.heads, len(answer.body))
-        if coding is None:
-            self.refuse(answer)
-        else:
-            packing = self.loop.run_in_executor(None, pack, answer, coding)
-            packing.add_done_callback(lambda done: self.refuse(done.result()))
-
-    def refuse(self, answer: Answer) -> None:
-        self.write(STATUS_LINE[answer.status], _lines(answer.headers), answer.body)
-
-    def hang_up(self, error: ForetellError, marks: Headers = NO_MARKS) -> None:
-        """Refuse what is not even a whole request. What still comes is dropped for a while: a reset would lose the answer."""
-        if self.hung_up or self.transport.is_closing():
-            return
-        self.hung_up = True
-        self._take_back()
-        answer = refusal(error)
-        told = _lines(marks)
-        head = b"%bcontent-length: %d\r\n%bconnection: close\r\n\r\n" % (JSON, len(answer.body), told)
-        self.transport.write(b"%b%b%b%b" % (STATUS_LINE[answer.status], self._stamped(), head, answer.body))
-        self.transport.write_eof()
-        self.loop.call_later(LINGER_S, self.transport.close)
-
-    def _stamped(self) -> bytes:
-        """uvicorn's own headers (the date), joined anew only when they change, with the head of a good answer."""
-        headers = self.server_state.default_headers
-        if headers is not self.stamp[0]:
-            lines = _lines(headers)
-            self.stamp = (headers, lines, b"%b%b%bcontent-length: " % (OK, lines, JSON))
-        return self.stamp[1]
-
-    def _go_on(self) -> None:
-        if self.pipeline or self.transport.is_closing():
-            self.on_response_complete()
-            return
-        self.server_state.total_requests += 1
-        self.answered += 1
-
     # -- what its patience asks
 
     def collected_bytes(self) -> int | None:
         """How much there is of a body that is the lane's own, None when none is coming."""
-        return len(self.turn.body) if self.collecting else None
+        return self.turn.pieces.size if self.collecting else None
 
     def idle_mark(self) -> int | None:
         """How often an idle connection was answered; None when it is not idle, or uvicorn's to close."""
@@ -363,20 +347,7 @@ class FastLane(HttpToolsProtocol):
         self._take_back()
         self.parser = None  # type: ignore[assignment]  # not asked any more; this is one of a cycle, and may live on for long:
         self.headers = []  # what had been read is not kept with it
-        self.turn.body.clear()
-
-    def _take_back(self) -> None:
-        """Have nobody work for a client that is gone."""
-        if self.running is not None:
-            self.running.disconnected = True
-            self.running.message_event.set()
-        if self.turn.entry is not None:
-            self.turn.door.engine.cancel(self.turn.entry)
-            self.turn.entry = None
-
-
-def _lines(headers: Headers) -> bytes:
-    return b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.turn.pieces.clear()
 
 
 def not_http() -> Invalid:

@@ -47,7 +47,7 @@ def encode_data(array: Array) -> bytes:
         if flat.dtype == _BF16:
             flat = flat.astype(np.float32)
     text = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
-    return orjson.dumps(spell_out(flat.tolist())) if b"null" in text else text
+    return orjson.dumps(spell_out(flat.tolist())) if _holds_null(text) else text
 
 
 def encode_rows(array: Array) -> list[bytes] | None:
@@ -56,7 +56,12 @@ def encode_rows(array: Array) -> list[bytes] | None:
     if array.dtype.char not in _PLAIN_NUMBERS or not array.size:
         return None
     text = orjson.dumps(np.ascontiguousarray(array.reshape(count, -1)), option=orjson.OPT_SERIALIZE_NUMPY)
-    return None if b"null" in text else text[2:-2].split(b"],[")
+    return None if _holds_null(text) else text[2:-2].split(b"],[")
+
+
+def _holds_null(numbers: bytes) -> bool:
+    """Whether there is a null, as orjson writes NaN and the infinities: no number has an n, and one byte is found sooner."""
+    return numbers.find(b"n") >= 0
 
 
 def encode_base64(array: Array) -> bytes:

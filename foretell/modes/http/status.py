@@ -3,6 +3,7 @@
 import logging
 import math
 import secrets
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import orjson
@@ -38,11 +39,21 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Answer(NamedTuple):
-    """One HTTP answer, before it is written either way."""
+    """One HTTP answer, before it is written either way. ``parts`` follow the body, and need not be joined to it."""
 
     status: int
     headers: Headers
     body: bytes
+    parts: Sequence[bytes | memoryview] = ()
+
+    @property
+    def size(self) -> int:
+        """The bytes of body and parts."""
+        return len(self.body) + sum(map(len, self.parts))
+
+    def join(self) -> bytes:
+        """Body and parts in one."""
+        return b"".join([self.body, *self.parts]) if self.parts else self.body
 
 
 def refusal(error: ForetellError, marks: Marks = (), model: str | None = None) -> Answer:
@@ -76,7 +87,7 @@ def with_timing(answer: Answer, request: Request) -> Answer:
     passage = request.passage
     times = (passage.queue_s * 1e3, passage.compute_s * 1e3, passage.total_s * 1e3)
     told = b"queue;dur=%.3f, compute;dur=%.3f, total;dur=%.3f" % times
-    return Answer(answer.status, [*answer.headers, (b"server-timing", told)], answer.body)
+    return answer._replace(headers=[*answer.headers, (b"server-timing", told)])
 
 
 def unexpected(error: BaseException) -> Broken:

@@ -194,7 +194,7 @@ class TensorDoor:
         if not parts:
             return Answer(200, JSON_HEADERS, text)
         headers = [*BINARY_HEADERS, (b"inference-header-content-length", b"%d" % len(text))]
-        return Answer(200, headers, b"".join([text, *parts]))
+        return Answer(200, headers, text, parts)
 
     def _read_bare(self, raw: memoryview) -> dict[str, Array]:
         """A body without JSON as the only input: one row, or as many as a row of known size allows."""

@@ -1,7 +1,8 @@
 """What a connection of the fast lane keeps where uvicorn keeps its own: the request in flight, and the flow of bytes."""
 
 from asyncio import Event
-from collections.abc import Sized
+from collections.abc import Callable, Sized
+from functools import partial
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -9,7 +10,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from foretell.engine.queue import Entry
 from foretell.errors import ForetellError
 from foretell.modes.http.doors import Door
-from foretell.modes.http.framed import FramedRequest
+from foretell.modes.http.framed import FramedRequest, is_soon_written
 from foretell.modes.http.heads import Heads
 from foretell.modes.http.status import Answer, refusal, unexpected
 from foretell.modes.http.tensors import JSON_HEADERS
@@ -18,6 +19,7 @@ from foretell.tensors import Arrays
 
 NONE = Request({}, 0.0)
 JSON = b"content-type: application/json\r\n"
+SMALL = 4096  # bytes
 
 
 class Lane(Protocol):
@@ -25,9 +27,41 @@ class Lane(Protocol):
 
     def tell(self, answer: Answer) -> None: ...
 
+    def tell_later(self, write: Callable[[], Answer]) -> None: ...
+
     def write_json(self, body: bytes) -> None: ...
 
     def refuse(self, answer: Answer) -> None: ...
+
+
+class Pieces:
+    """A body as it comes, held in as few pieces as it takes; small ones are joined at once, as each costs memory of its own."""
+
+    __slots__ = ("pieces", "size")
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes | bytearray] = []
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        self.size += len(piece)
+        if len(piece) >= SMALL or not self.pieces:
+            self.pieces.append(piece)
+        elif isinstance(last := self.pieces[-1], bytearray):
+            last += piece
+        else:
+            self.pieces.append(bytearray(piece))
+
+    def take(self) -> list[bytes | bytearray]:
+        """All pieces; none are held any more."""
+        pieces = self.pieces
+        self.clear()
+        return pieces
+
+    def clear(self) -> None:
+        if self.size:
+            self.pieces = []
+            self.size = 0
 
 
 class Turn:
@@ -38,6 +72,7 @@ class Turn:
     def __init__(self, lane: Lane, most_plain: int) -> None:
         self.lane = lane
         self.most_plain = most_plain  # bytes of an answer that are not compressed
+        self.pieces = Pieces()
         self.request = NONE
         self.entry: Entry | None = None
         self.heads = Heads([])
@@ -56,7 +91,10 @@ class Turn:
         if outputs is not None:
             try:
                 if isinstance(request, FramedRequest):
-                    self.lane.tell(request.frame(outputs))
+                    if is_soon_written(request, outputs):
+                        self.lane.tell(request.frame(outputs))
+                    else:
+                        self.lane.tell_later(partial(request.frame, outputs))
                     return
                 body = self.door.write(request, outputs)
                 if len(body) > self.most_plain:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from foretell.modes.http.app import ON_LOOP_BYTES
+from foretell.modes.http.framed import ON_LOOP_BYTES
 from foretell.pipeline import Pipeline
 from foretell.settings import HttpSettings, Settings
 from foretell.testing import FakeBackend, InProcess, RecordingObserver

@@ -6,7 +6,7 @@ HEAD = b"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: 2\r\n\r\n"
 
 def learned(chunk: bytes, headers: list[tuple[bytes, bytes]]) -> list[bytes]:
     known = KnownHeads()
-    known.learn(chunk, b"/v2/models/m/infer", Heads(headers), keep_alive=True)
+    known.learn(chunk, len(chunk), b"/v2/models/m/infer", Heads(headers), keep_alive=True)
     return list(known)
 
 
@@ -38,5 +38,5 @@ def test_no_more_heads_are_kept_than_fit() -> None:
     known = KnownHeads()
     for number in range(MOST_HEADS + 1):
         chunk = b"a: %d\r\n" % number + HEAD + b"{}"
-        known.learn(chunk, b"/", Heads([(b"content-length", b"2")]), keep_alive=True)
+        known.learn(chunk, len(chunk), b"/", Heads([(b"content-length", b"2")]), keep_alive=True)
     assert len(known) == 1

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.serving import Served, Wire, double, eventually, infer, post, serving
+from tests.serving import Served, Wire, binary, double, eventually, infer, post, serving
 
 pytestmark = pytest.mark.clocked
 
@@ -25,8 +25,13 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize(
     "start",
-    [HALF, post("/v2/repository/index", b"{}")[:-1], double().replace(b"content-length: ", b"content-length: 9")],
-    ids=["infer", "page", "large"],
+    [
+        HALF,
+        post("/v2/repository/index", b"{}")[:-1],
+        double().replace(b"content-length: ", b"content-length: 9"),
+        binary("double", "x", bytes(80_000), shape=[10_000, 2])[:-1],
+    ],
+    ids=["infer", "page", "large", "binary"],
 )
 def test_a_body_that_stops_coming_is_refused(start: bytes, server: Served) -> None:
     with server.wire() as wire:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.serving import Served, eventually, infer, post, serving
+from tests.serving import Served, binary, eventually, infer, post, serving
 
 KEY = "0123456789abcdef"
 ADMIN = f"authorization: Bearer {KEY}"
@@ -36,15 +37,23 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ser
         yield served, version
 
 
-def test_a_body_that_came_during_a_swap_is_answered_by_the_new_one(server: tuple[Served, Path]) -> None:
+JSON = infer("m", "x", [1, 2], shape=[1, 2])
+BINARY = binary("m", "x", np.array([1, 2], "<f4").tobytes(), shape=[1, 2], parameters={})
+
+
+@pytest.mark.parametrize(("request_", "came_before"), [(JSON, False), (BINARY, False), (JSON, True), (BINARY, True)])
+def test_a_body_that_came_during_a_swap_is_answered_by_the_new_one(
+    request_: bytes, came_before: bool, server: tuple[Served, Path]
+) -> None:
     served, version = server
-    request = infer("m", "x", [1, 2], shape=[1, 2])
     with served.wire() as wire:
-        wire.send(request[:-3])
+        if came_before:
+            assert wire.ask(request_).json()["outputs"][0]["data"] == [2, 4]
+        wire.send(request_[:-3])
         write(version, 10)
         assert served.ask(post("/v2/repository/models/m/load", "", ADMIN)).status == 200
-        assert eventually(lambda: served.ask(request).json()["outputs"][0]["data"] == [10, 20])
-        wire.send(request[-3:])
+        assert eventually(lambda: served.ask(request_).json()["outputs"][0]["data"] == [10, 20])
+        wire.send(request_[-3:])
         reply = wire.read()
     assert (reply.status, reply.json()["outputs"][0]["data"]) == (200, [10, 20])
 
