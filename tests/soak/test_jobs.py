@@ -29,7 +29,7 @@ def kill_one(processes: Sequence[int], chance: random.Random) -> None:
 
 def test_no_accepted_request_is_lost_however_often_workers_are_killed(tmp_path: Path) -> None:
     chance = random.Random(8)
-    with keeping(tmp_path, "--supervisor-max-crashes", "1000") as served:
+    with keeping(tmp_path, "--supervisor-max-crashes", "1000", "--jobs-attempts", "100") as served:
         paths = []
         for number in range(rounds(3, 20)):
             paths += [submitted(served, 100 * number + each) for each in range(60)]
@@ -40,12 +40,12 @@ def test_no_accepted_request_is_lost_however_often_workers_are_killed(tmp_path: 
 def test_no_accepted_request_is_lost_however_often_the_server_is_killed(tmp_path: Path) -> None:
     chance, paths = random.Random(9), []
     for number in range(rounds(2, 20)):
-        with keeping(tmp_path) as served:
+        with keeping(tmp_path, "--jobs-attempts", "100") as served:
             paths += [submitted(served, 100 * number + each) for each in range(40)]
             time.sleep(chance.uniform(0, 0.5))  # the moment is what is drawn
             for pid in (served.process.pid, *served.workers):
                 kill_one([pid], chance)
-    with keeping(tmp_path) as served:
+    with keeping(tmp_path, "--jobs-attempts", "100") as served:
         assert {result(served, path).status for path in paths} == {200}
 
 
