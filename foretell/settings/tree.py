@@ -33,7 +33,7 @@ class HttpSettings:
     )
     keep_alive_s: float = setting(75.0, "Seconds an idle connection is kept open.", least=0)
     fast_lane: bool = setting(
-        True, "Answer small infer requests straight from the parser; the answers are the same without it."
+        True, "Answer small JSON and binary tensors straight from the parser; the answers are the same without it."
     )
     caller_header: str = setting(
         "", "Header that names the caller, set by a proxy that is trusted; without one a caller is its address."

@@ -21,7 +21,7 @@ NotFinite = Literal["NaN", "Infinity", "-Infinity"]
 DEEPEST = 16  # nested JSON arrays: more axes than any model has
 _BF16 = Datatype.BF16.numpy
 _PLAIN_NUMBERS = frozenset("fdlqi")  # numpy's characters of the commonest: orjson writes them as they are
-_FP32_SQUARED = float(np.finfo(np.float32).max) ** 2
+FP32_SQUARED = float(np.finfo(np.float32).max) ** 2  # where the squares of all are no more in sum, FP32 holds each
 
 
 def decode_data(raw: bytes | memoryview, datatype: Datatype, name: str, *, as_base64: bool = False) -> Array:
@@ -140,7 +140,7 @@ def _narrow(wide: NDArray[np.float64], datatype: Datatype, name: str) -> Array:
     """FP64 in a float datatype; a finite value that would become an infinity is refused."""
     if datatype is Datatype.FP64:
         return wide
-    if datatype is Datatype.FP32 and np.vdot(wide, wide) < _FP32_SQUARED:
+    if datatype is Datatype.FP32 and np.vdot(wide, wide) < FP32_SQUARED:
         return wide.astype(np.float32)  # a cheap proof that every value is in range, and no warnings
     with np.errstate(over="ignore"):
         narrow = wide.astype(datatype.numpy)
