@@ -1,7 +1,7 @@
 """What a connection of the fast lane writes: answers, refusals, and a last word before it hangs up."""
 
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -14,7 +14,7 @@ from foretell.modes.http.status import Answer, Headers, refusal, unexpected
 from foretell.modes.http.turn import JSON, Turn
 
 OK = b"HTTP/1.1 200 OK\r\n"
-JOINED_BYTES = 64 * 2**10  # parts of an answer that has no more are joined: that takes less than writing them one by one
+JOINED_BYTES = 64 * 2**10  # a body of no more is joined to its head: that takes less than to write the two
 LINGER_S = 1.0  # how long a connection that was hung up on is still read
 
 
@@ -33,7 +33,7 @@ class Answering(HttpToolsProtocol):
     hung_up: bool
     answered: int
 
-    def write(self, status: bytes, headers: bytes, body: bytes, parts: Sequence[bytes | memoryview] = ()) -> None:
+    def write(self, status: bytes, headers: bytes, body: bytes) -> None:
         """Head and body in one write; then the connection is idle, or uvicorn's for what was pipelined."""
         turn = self.turn
         turn.response_complete = True
@@ -42,12 +42,11 @@ class Answering(HttpToolsProtocol):
         tail = _lines(turn.heads.marks) if turn.heads.marks else b""
         if not turn.keep_alive:
             tail += b"connection: close\r\n"
-        size = len(body) + sum(map(len, parts))
-        start = b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (status, self._stamped(), headers, size, tail, body)
-        if size > JOINED_BYTES:
-            self.transport.writelines([start, *parts])
+        head = b"%b%b%bcontent-length: %d\r\n%b\r\n" % (status, self._stamped(), headers, len(body), tail)
+        if len(body) > JOINED_BYTES:
+            self.transport.writelines([head, body])
         else:
-            self.transport.write(b"".join([start, *parts]) if parts else start)
+            self.transport.write(head + body)
         if not turn.keep_alive:
             self.transport.close()
         self._go_on()
@@ -67,29 +66,36 @@ class Answering(HttpToolsProtocol):
         transport.write(b"%b%d\r\n\r\n%b" % (self.stamp[2], len(body), body))
         self._go_on()
 
+    def answer(self, answer: Answer) -> None:
+        self.write(STATUS_LINE[answer.status], _lines(answer.headers), answer.body)
+
     def tell(self, answer: Answer) -> None:
-        """Write an answer, compressed if it is large and the client asked for that: in a thread, as nobody should wait."""
-        coding = self.http.coding(self.turn.heads, answer.size)
-        if coding is None:
-            self.refuse(answer)
+        """``answer``, compressed if it is large and the client asked for that: in a thread, as nobody should wait."""
+        if self.http.coding(self.turn.heads, len(answer.body)) is None:
+            self.answer(answer)
         else:
-            packing = self.loop.run_in_executor(None, pack, answer, coding)
-            packing.add_done_callback(lambda done: self.refuse(done.result()))
+            self.tell_later(lambda: answer)
 
-    def tell_later(self, write: Callable[[], Answer]) -> None:
-        """``tell`` the answer that ``write`` makes, in a thread: nobody should wait for it."""
+    def tell_later(self, make: Callable[[], Answer]) -> None:
+        """``tell`` the answer that ``make`` gives, in a thread."""
+        self.turn.making = True
+        self.loop.run_in_executor(None, self._make, make).add_done_callback(self._made)
 
-        def told(writing: "Future[Answer]") -> None:
-            error = writing.exception()
-            if error is None:
-                self.tell(writing.result())
-            else:
-                self.refuse(refusal(unexpected(error), self.turn.heads.marks, self.turn.door.engine.name))
+    def _make(self, make: Callable[[], Answer]) -> Answer:
+        answer = make()
+        coding = self.http.coding(self.turn.heads, len(answer.body))
+        return answer if coding is None else pack(answer, coding)
 
-        self.loop.run_in_executor(None, write).add_done_callback(told)
-
-    def refuse(self, answer: Answer) -> None:
-        self.write(STATUS_LINE[answer.status], _lines(answer.headers), answer.body, answer.parts)
+    def _made(self, making: "Future[Answer]") -> None:
+        turn = self.turn
+        turn.making = False
+        if making.cancelled():
+            return
+        mistake = making.exception()
+        if mistake is None:
+            self.answer(making.result())
+        else:
+            self.answer(refusal(unexpected(mistake), turn.heads.marks, turn.door.engine.name))
 
     def hang_up(self, error: ForetellError, marks: Headers = NO_MARKS) -> None:
         """Refuse what is not even a whole request. What still comes is dropped for a while: a reset would lose the answer."""

@@ -14,7 +14,7 @@ from foretell.errors import Cancelled, ForetellError, Kind
 from foretell.modes.http.binary import join_body, json_bytes
 from foretell.modes.http.compress import accepted, pack, unpack
 from foretell.modes.http.doors import TORCHSERVE, AnyDoor, Door, Doors, SplitDoor, Streams, open_doors
-from foretell.modes.http.framed import ON_LOOP_BYTES, FramedRequest, is_soon_written
+from foretell.modes.http.framed import ON_LOOP_BYTES, is_soon_written, write_answer
 from foretell.modes.http.generate import EventStream, GenerateDoor, pieces
 from foretell.modes.http.heads import LOOPBACK, PLAIN, TIMING, Heads, check_body, check_host, find_caller, too_large
 from foretell.modes.http.hosts import HostRoutes
@@ -25,10 +25,9 @@ from foretell.modes.http.pages import Pages, Statistics, no_statistics
 from foretell.modes.http.patience import stalled
 from foretell.modes.http.probes import Probe, open_probes
 from foretell.modes.http.status import STATUS, Answer, Headers, refusal, unexpected, with_timing
-from foretell.modes.http.tensors import JSON_HEADERS, TensorDoor
+from foretell.modes.http.tensors import TensorDoor
 from foretell.request import NORMAL, Request
 from foretell.settings import Settings
-from foretell.tensors import Arrays
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -157,9 +156,9 @@ class HttpApp:
         work = door.engine.infer(request)
         outputs = await work if door.engine.quick else await _unless_gone(work, call.receive)
         if is_soon_written(request, outputs):
-            answer = _write(door, request, outputs)
+            answer = write_answer(door, request, outputs)
         else:
-            answer = await asyncio.to_thread(_write, door, request, outputs)
+            answer = await asyncio.to_thread(write_answer, door, request, outputs)
         coding = self.coding(call.heads, len(answer.body))
         answer = answer if coding is None else await asyncio.to_thread(pack, answer, coding)
         return with_timing(answer, request) if call.heads.odd and call.heads.find(TIMING) is not None else answer
@@ -237,13 +236,6 @@ class Call(NamedTuple):
     caller: str
     receive: Receive
     priority: int = NORMAL
-
-
-def _write(door: Door, request: Request, outputs: Arrays) -> Answer:
-    if isinstance(request, FramedRequest):
-        answer = request.frame(outputs)
-        return answer._replace(body=answer.join(), parts=())
-    return Answer(200, JSON_HEADERS, door.write(request, outputs))
 
 
 async def _next(source: AsyncIterator[bytes], gone: "asyncio.Future[Any]") -> bytes | None:

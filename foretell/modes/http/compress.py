@@ -54,7 +54,7 @@ def accepted(accept_encoding: bytes) -> bytes | None:
 def pack(answer: Answer, coding: bytes) -> Answer:
     """An answer with its body compressed."""
     marks = [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
-    return Answer(answer.status, [*answer.headers, *marks], _PACK[coding](answer.join()))
+    return Answer(answer.status, [*answer.headers, *marks], _PACK[coding](answer.body))
 
 
 def _is_zlib(body: bytes) -> bool:

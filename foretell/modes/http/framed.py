@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from foretell.modes.http.status import Answer
+from foretell.modes.http.status import JSON_HEADERS, Answer
 from foretell.request import Request
 from foretell.tensors import Arrays
 
@@ -19,7 +20,23 @@ class FramedRequest(Request):
     copies_only: bool = field(default=False, kw_only=True)
 
 
+class Writer(Protocol):
+    """What a door is, as far as its answers go."""
+
+    def write(self, request: Request, outputs: Arrays) -> bytes: ...
+
+
+def write_answer(door: Writer, request: Request, outputs: Arrays) -> Answer:
+    """The answer in the form that the request asked for, or in its door's."""
+    if isinstance(request, FramedRequest):
+        return request.frame(outputs)
+    return Answer(200, JSON_HEADERS, door.write(request, outputs))
+
+
 def is_soon_written(request: Request, outputs: Arrays) -> bool:
     """Whether the answer takes so little to write that the loop may do it."""
-    most_bytes = COPIED_ON_LOOP_BYTES if isinstance(request, FramedRequest) and request.copies_only else ON_LOOP_BYTES
-    return sum([array.nbytes for array in outputs.values()]) <= most_bytes
+    size = 0
+    for array in outputs.values():
+        size += array.nbytes
+    is_copied = size > ON_LOOP_BYTES and isinstance(request, FramedRequest) and request.copies_only
+    return size <= (COPIED_ON_LOOP_BYTES if is_copied else ON_LOOP_BYTES)

@@ -10,7 +10,7 @@ from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from foretell.errors import ForetellError, HeadersTooLarge, Invalid
+from foretell.errors import Cancelled, ForetellError, HeadersTooLarge, Invalid
 from foretell.modes.http.answering import Answering
 from foretell.modes.http.app import HttpApp
 from foretell.modes.http.binary import join_body, json_bytes
@@ -108,10 +108,10 @@ class FastLane(Answering):
             self._count_header_bytes(len(data))
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio allows an answer
-        """Whether to go on writing: half a connection still takes an answer that comes in this tick of the loop."""
+        """Whether to go on writing: half a connection still takes an answer that is being made, or comes in this tick."""
         turn = self.turn
         turn.keep_alive = False
-        return turn.entry is not None and turn.door.engine.quick
+        return turn.making or (turn.entry is not None and turn.door.engine.quick)
 
     def on_message_begin(self) -> None:
         self.between = False
@@ -151,7 +151,7 @@ class FastLane(Answering):
             door = None if split is None or split.slow else split.pick(self.headers)
         if door is not None and self._is_idle() and self._fits_lane(door, heads := Heads(self.headers)):
             self.turn.door = door
-            self.turn.pieces.clear()
+            self.turn.collected.clear()
             self._begin(heads, keep_alive=self.parser.should_keep_alive())
             self.collecting = True
             return
@@ -185,16 +185,17 @@ class FastLane(Answering):
 
     def on_body(self, body: bytes) -> None:
         if self.collecting:
-            self.turn.pieces.add(body)
+            self.turn.collected.add(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self.between = True
         if not self.collecting:
+            self.start = b""
             if self.probe is not None:
                 probe, self.probe = self.probe, None
-                self.refuse(probe())
+                self.answer(probe())
             elif not self.offers_upgrade:
                 super().on_message_complete()
             return
@@ -207,11 +208,11 @@ class FastLane(Answering):
         door = self.http.doors.get(known.url)
         if door is None or door.engine.pipeline.slow or not self._is_idle() or self.transport.is_closing():
             return False
-        if known.heads.binary is not None and not (isinstance(door, TensorDoor) and door.reads_in_place):
+        heads = known.heads
+        if heads.binary is not None and not _reads_in_place(door):
             return False
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        heads = known.heads
         self.url, self.headers = known.url, heads.headers
         self.cycle = turn = self.turn
         turn.door, turn.heads, turn.keep_alive, turn.response_complete = door, heads, known.keep_alive, False
@@ -221,15 +222,15 @@ class FastLane(Answering):
         """Wait for the rest of a body, whose head is known."""
         self.between, self.collecting = False, True
         self.left = left
-        self.turn.pieces.clear()
+        self.turn.collected.clear()
         if body:
-            self.turn.pieces.add(body)
+            self.turn.collected.add(body)
 
     def _take(self, data: bytes) -> None:
         """Collect what is left of a body, and read on behind it."""
         size = self.left
         self.left = max(size - len(data), 0)
-        self.turn.pieces.add(data[:size])
+        self.turn.collected.add(data[:size])
         if not self.left:
             self.between = True
             self._ask_collected()
@@ -237,25 +238,31 @@ class FastLane(Answering):
             self.data_received(data[size:])
 
     def _ask_collected(self) -> None:
+        """``_ask`` what is whole now, of whom answers by now."""
+        turn, http = self.turn, self.http
         self.collecting = False
-        if not self.turn.door.engine.ready:  # another has taken over while the body came
-            self.turn.door = self.http.find(self.url, self.headers) or self.turn.door
-        pieces, binary = self.turn.pieces.take(), self.turn.heads.binary
+        if not turn.door.engine.ready:  # another has taken over while the body came
+            now = http.find(self.url, self.headers)
+            turn.door = now if isinstance(now, type(turn.door)) else turn.door
+        if http.draining:
+            turn.keep_alive = False
+        pieces, binary = turn.collected.take(), turn.heads.binary
         self._ask(b"".join(pieces) if binary is None else join_body(pieces, json_bytes(binary)))
 
-    def _ask(self, body: bytes | memoryview) -> None:
-        """Have the engine answer the request that is whole."""
+    def _ask(self, body: Any) -> None:
+        """Have the engine answer the request that is whole. ``body`` is bytes, or for binary tensors also a memoryview."""
         turn, http, received = self.turn, self.http, time.monotonic()
+        door, heads = turn.door, turn.heads
         try:
-            if turn.heads.binary is None:
-                request = turn.door.read(bytes(body), turn.heads.content_type, received, http.total_s)
+            if heads.binary is None:
+                request = door.read(body, heads.content_type, received, http.total_s)
             else:
-                assert isinstance(turn.door, TensorDoor)
-                request = turn.door.read_binary(turn.heads.binary, body, received, http.total_s)
+                assert isinstance(door, TensorDoor)
+                request = door.read_binary(heads.binary, body, received, http.total_s)
             turn.request = request
             request.caller = self.address if not http.caller_header else self._caller()
-            request.marks = turn.heads.marks
-            entry = turn.door.engine.infer_nowait(request, turn.reply)
+            request.marks = heads.marks
+            entry = door.engine.infer_nowait(request, turn.reply)
             turn.entry = entry if entry.wanted else None  # None: it was answered, or refused, at once
         except ForetellError as error:
             self._tell_refused(error, received)
@@ -274,6 +281,7 @@ class FastLane(Answering):
         """Read a request anew without its offer to upgrade (Java's client makes one): the parser drops the body with it."""
         try:
             while self.offers_upgrade:
+                self.offers_upgrade = False  # what comes behind may make another, which is looked at when its head is whole
                 kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
                 line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
                 data = line + b"".join(kept) + b"\r\n" + rest
@@ -281,6 +289,7 @@ class FastLane(Answering):
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
                 try:
                     self.parser.feed_data(data)
+                    return
                 except HttpParserUpgrade as stop:
                     rest = data[stop.args[0] :]
         except HttpParserError:
@@ -301,8 +310,8 @@ class FastLane(Answering):
         if heads.binary is None:
             is_soon_read = heads.length <= ON_LOOP_BYTES and is_json(heads.content_type)
         else:
-            is_in_place = isinstance(door, TensorDoor) and door.reads_in_place
-            is_soon_read = is_in_place and json_bytes(heads.binary) <= ON_LOOP_BYTES and heads.length <= COPIED_ON_LOOP_BYTES
+            is_little = json_bytes(heads.binary) <= ON_LOOP_BYTES and heads.length <= COPIED_ON_LOOP_BYTES
+            is_soon_read = is_little and _reads_in_place(door)
         return (
             is_soon_read
             and 0 <= heads.length <= http.most_bytes
@@ -324,7 +333,7 @@ class FastLane(Answering):
 
     def collected_bytes(self) -> int | None:
         """How much there is of a body that is the lane's own, None when none is coming."""
-        return self.turn.pieces.size if self.collecting else None
+        return self.turn.collected.size if self.collecting else None
 
     def idle_mark(self) -> int | None:
         """How often an idle connection was answered; None when it is not idle, or uvicorn's to close."""
@@ -342,12 +351,20 @@ class FastLane(Answering):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self.collecting:
+            self.collecting = False
+            self._tell_refused(Cancelled("cancelled", "the caller went away before the whole request came"), time.monotonic())
         self.turn.disconnected = True
         self.patience.end()
         self._take_back()
         self.parser = None  # type: ignore[assignment]  # not asked any more; this is one of a cycle, and may live on for long:
         self.headers = []  # what had been read is not kept with it
-        self.turn.pieces.clear()
+        self.turn.collected.clear()
+
+
+def _reads_in_place(door: Door) -> bool:
+    """Whether a door uses binary tensors where they stand in the body."""
+    return isinstance(door, TensorDoor) and door.reads_in_place
 
 
 def not_http() -> Invalid:

@@ -7,8 +7,7 @@ import orjson
 from foretell.engine.catalog import Catalog
 from foretell.engine.engine import Engine
 from foretell.modes.http.hosts import HostRoutes
-from foretell.modes.http.status import Answer
-from foretell.modes.http.tensors import JSON_HEADERS
+from foretell.modes.http.status import JSON_HEADERS, Answer
 
 Probe = Callable[[], Answer]
 

@@ -3,7 +3,6 @@
 import logging
 import math
 import secrets
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import orjson
@@ -36,24 +35,15 @@ STATUS: dict[Kind, int] = {
 }
 
 Headers = list[tuple[bytes, bytes]]
+JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
 
 
 class Answer(NamedTuple):
-    """One HTTP answer, before it is written either way. ``parts`` follow the body, and need not be joined to it."""
+    """One HTTP answer, before it is written either way."""
 
     status: int
     headers: Headers
     body: bytes
-    parts: Sequence[bytes | memoryview] = ()
-
-    @property
-    def size(self) -> int:
-        """The bytes of body and parts."""
-        return len(self.body) + sum(map(len, self.parts))
-
-    def join(self) -> bytes:
-        """Body and parts in one."""
-        return b"".join([self.body, *self.parts]) if self.parts else self.body
 
 
 def refusal(error: ForetellError, marks: Marks = (), model: str | None = None) -> Answer:
@@ -72,7 +62,7 @@ def refusal(error: ForetellError, marks: Marks = (), model: str | None = None) -
         error.__traceback__ = None  # its frames hold the passage, which holds it: under a flood the collector would do the rest
     retry_after_s = details.pop("retry_after_s", None)
     body = orjson.dumps({"error": tell(error), "code": error.code, **details}, default=str, option=orjson.OPT_NON_STR_KEYS)
-    headers: Headers = [(b"content-type", b"application/json")]
+    headers = [*JSON_HEADERS]
     if isinstance(retry_after_s, int | float):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry_after_s))))
     if error.kind is Kind.UNAUTHENTICATED:

@@ -22,13 +22,12 @@ from foretell.modes.http.binary import Tensors, header_length
 from foretell.modes.http.flat import FlatReader
 from foretell.modes.http.framed import FramedRequest
 from foretell.modes.http.numbers import decode_data, encode_base64, encode_data, encode_rows, is_text
-from foretell.modes.http.status import Answer, Headers
+from foretell.modes.http.status import JSON_HEADERS, Answer, Headers
 from foretell.request import Request
 from foretell.tensors import Array, Arrays, Datatype, TensorSpec, show_shape
 
 Body = TypeVar("Body", bound="InferBody")
 Tensor = TypeVar("Tensor", bound="InferInput")
-JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
 MOST_TOGETHER = 64 * 2**10  # bytes of the outputs of a call that become text in one go
 BINARY_HEADERS: Headers = [(b"content-type", b"application/octet-stream")]
 
@@ -194,7 +193,7 @@ class TensorDoor:
         if not parts:
             return Answer(200, JSON_HEADERS, text)
         headers = [*BINARY_HEADERS, (b"inference-header-content-length", b"%d" % len(text))]
-        return Answer(200, headers, text, parts)
+        return Answer(200, headers, b"".join([text, *parts]))
 
     def _read_bare(self, raw: memoryview) -> dict[str, Array]:
         """A body without JSON as the only input: one row, or as many as a row of known size allows."""

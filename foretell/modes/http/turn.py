@@ -10,32 +10,31 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from foretell.engine.queue import Entry
 from foretell.errors import ForetellError
 from foretell.modes.http.doors import Door
-from foretell.modes.http.framed import FramedRequest, is_soon_written
+from foretell.modes.http.framed import FramedRequest, is_soon_written, write_answer
 from foretell.modes.http.heads import Heads
-from foretell.modes.http.status import Answer, refusal, unexpected
-from foretell.modes.http.tensors import JSON_HEADERS
+from foretell.modes.http.status import JSON_HEADERS, Answer, refusal, unexpected
 from foretell.request import Request
 from foretell.tensors import Arrays
 
 NONE = Request({}, 0.0)
 JSON = b"content-type: application/json\r\n"
-SMALL = 4096  # bytes
+SMALL = 4096  # bytes: smaller pieces of a body are joined as they come, since each costs memory of its own
 
 
 class Lane(Protocol):
     """The connection, as a turn needs it."""
 
+    def answer(self, answer: Answer) -> None: ...
+
     def tell(self, answer: Answer) -> None: ...
 
-    def tell_later(self, write: Callable[[], Answer]) -> None: ...
+    def tell_later(self, make: Callable[[], Answer]) -> None: ...
 
     def write_json(self, body: bytes) -> None: ...
 
-    def refuse(self, answer: Answer) -> None: ...
 
-
-class Pieces:
-    """A body as it comes, held in as few pieces as it takes; small ones are joined at once, as each costs memory of its own."""
+class Collected:
+    """A body as it comes: its pieces, and how many bytes they are."""
 
     __slots__ = ("pieces", "size")
 
@@ -54,25 +53,27 @@ class Pieces:
 
     def take(self) -> list[bytes | bytearray]:
         """All pieces; none are held any more."""
-        pieces = self.pieces
-        self.clear()
+        pieces, self.pieces, self.size = self.pieces, [], 0
         return pieces
 
     def clear(self) -> None:
-        if self.size:
-            self.pieces = []
-            self.size = 0
+        self.pieces.clear()
+        self.size = 0
 
 
 class Turn:
-    """A connection's request in the lane. It stands where uvicorn keeps its own, so that what is pipelined behind waits."""
+    """A connection's request in the lane. It stands where uvicorn keeps its own, so that what is pipelined behind waits.
+
+    ``making``: whether its answer is being made, in a thread.
+    """
 
     door: Door
 
     def __init__(self, lane: Lane, most_plain: int) -> None:
         self.lane = lane
         self.most_plain = most_plain  # bytes of an answer that are not compressed
-        self.pieces = Pieces()
+        self.collected = Collected()
+        self.making = False
         self.request = NONE
         self.entry: Entry | None = None
         self.heads = Heads([])
@@ -90,11 +91,11 @@ class Turn:
         request, self.request = self.request, NONE  # an idle connection holds nothing
         if outputs is not None:
             try:
+                if not is_soon_written(request, outputs):
+                    self.lane.tell_later(partial(write_answer, self.door, request, outputs))
+                    return
                 if isinstance(request, FramedRequest):
-                    if is_soon_written(request, outputs):
-                        self.lane.tell(request.frame(outputs))
-                    else:
-                        self.lane.tell_later(partial(request.frame, outputs))
+                    self.lane.tell(request.frame(outputs))
                     return
                 body = self.door.write(request, outputs)
                 if len(body) > self.most_plain:
@@ -105,7 +106,7 @@ class Turn:
             except Exception as mistake:  # noqa: BLE001 - the mode's outermost loop: a mistake is one caller's 500
                 error = unexpected(mistake)
         assert error is not None
-        self.lane.refuse(refusal(error, self.heads.marks, self.door.engine.name))
+        self.lane.answer(refusal(error, self.heads.marks, self.door.engine.name))
 
 
 class Flow(FlowControl):

@@ -20,6 +20,18 @@ def test_a_head_is_not_known_with_other_bytes_around_its_request() -> None:
         assert learned(chunk, length) == []
 
 
+def test_a_head_is_known_when_only_the_beginning_of_its_request_was_kept() -> None:
+    known = KnownHeads()
+    head = HEAD.replace(b": 2", b": 9000")
+    heads = Heads([(b"content-length", b"9000")])
+    known.learn(head + b"{" * 100, len(head) + 9000, b"/", heads, keep_alive=True)
+    assert (list(known), known[head].size) == ([head], len(head) + 9000)
+    for size in (0, len(head), len(head) + 8999, len(head) + 9001):
+        known.clear()
+        known.learn(head + b"{" * 100, size, b"/", heads, keep_alive=True)
+        assert not known
+
+
 def test_a_head_that_names_its_request_is_not_kept() -> None:
     assert learned(HEAD + b"{}", [(b"content-length", b"2"), (b"x-request-id", b"r-1")]) == []
 

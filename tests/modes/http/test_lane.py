@@ -248,6 +248,18 @@ def test_an_offer_to_upgrade_is_passed_over(protocol: str, lane_server: Served, 
             assert [wire.read().comparable() for _ in range(52)] == [expected] * 52
 
 
+@pytest.mark.parametrize("way", ["lane", "asgi"])
+def test_an_offer_to_upgrade_may_be_cut_behind_another(way: str, lane_server: Served, asgi_server: Served) -> None:
+    served = {"lane": lane_server, "asgi": asgi_server}[way]
+    offer = double("connection: Upgrade", "upgrade: h2c", "x-request-id: cut")
+    expected = served.ask(offer).comparable()
+    for cut in range(1, len(offer)):
+        with served.wire() as wire:
+            wire.send(offer + offer[:cut])
+            assert wire.read().comparable() == expected
+            assert wire.ask(offer[cut:]).comparable() == expected
+
+
 def test_headers_in_pieces_are_counted_together(lane_server: Served) -> None:
     with lane_server.wire() as wire:
         for piece in (

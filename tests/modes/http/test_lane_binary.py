@@ -1,6 +1,10 @@
 """Binary tensors in the fast lane: the same bytes as by the other way, however they are cut, and none are kept."""
 
 import random
+import signal
+import socket
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +101,68 @@ def test_a_known_head_may_come_without_its_body(lane_server: Served) -> None:
             wire.send(body[:1])
             assert wire.ask(body[1:] + double()).comparable() == expected
             assert wire.read().comparable() == lane_server.ask(double()).comparable()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["good", "large", "large, and its answer in JSON", "large, and its answer compressed", "large, and one output in JSON"],
+)
+def test_half_a_connection_still_gets_the_answer_of_a_quick_model(name: str, lane_server: Served) -> None:
+    expected = lane_server.ask(REQUESTS[name]).comparable()
+    with lane_server.wire() as wire:
+        wire.send(REQUESTS[name])
+        wire.socket.shutdown(socket.SHUT_WR)
+        status, _, _, body = wire.read().comparable()
+        assert (status, body) == (expected[0], expected[3])
+        assert wire.closes()
+
+
+@pytest.mark.parametrize("way", ["lane", "asgi"])
+def test_a_client_that_goes_away_with_half_a_body_is_counted(way: str, lane_server: Served, asgi_server: Served) -> None:
+    served = {"lane": lane_server, "asgi": asgi_server}[way]
+    before = served.count("double", "cancelled")
+    for request in (REQUESTS["large"], double()):
+        with served.wire() as wire:
+            wire.send(request[:-1])
+    assert eventually(lambda: served.count("double", "cancelled") == before + 2)
+
+
+@pytest.mark.parametrize("way", ["--http-fast-lane", "--no-http-fast-lane"])
+def test_a_body_that_is_half_in_at_the_end_is_answered_and_nothing_behind_it(way: str, tmp_path: Path) -> None:
+    with serving(tmp_path, way, "--timeouts-drain-grace-s", "20") as served:
+        for request in (REQUESTS["good"], double()):
+            with served.wire() as wire:
+                assert wire.ask(request).header(b"connection") is None
+        halves = [(served.wire(), request) for request in (REQUESTS["large"], REQUESTS["good"], double())]
+        for wire, request in halves:
+            wire.send(request[:-1])
+        served.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: served.get("/v2/health/ready").status != 200)
+        for wire, request in halves:
+            with wire:
+                answer = wire.ask(request[-1:])
+                assert (answer.status, answer.header(b"connection")) == (200, b"close")
+                assert wire.closes()
+        served.process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.clocked
+def test_nobody_waits_for_a_large_answer_to_become_text(tmp_path: Path) -> None:
+    """Numbers that are none take the longest: each is spelt out. Others are let in between, if that is in a thread."""
+    long = binary("double", "x", np.full(600_000, np.nan, "<f4").tobytes(), shape=[300_000, 2], parameters={})
+    waits = []
+    with serving(tmp_path, "--workers", "0") as served, served.wire() as slow, served.wire() as quick:
+        began = time.monotonic()
+        slow.send(long)
+        slow.socket.setblocking(False)
+        while not slow.buffer:
+            asked = time.monotonic()
+            assert quick.ask(b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n").status == 200
+            waits.append(time.monotonic() - asked)
+            with suppress(BlockingIOError):
+                slow.buffer += slow.socket.recv(1)
+        took = time.monotonic() - began
+    assert max(waits) < took / 2
 
 
 def test_half_a_body_whose_client_goes_away_is_not_kept(tmp_path: Path) -> None:
