@@ -16,7 +16,7 @@ from foretell.bench.load import Load
 from foretell.bench.network import GOOD, Address, Sockets
 from foretell.errors import ForetellError
 
-WARM_UP = 0.25  # of the seconds of a run, beside them
+WARM_UP = 0.25  # of the seconds of a run, before them
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -106,17 +106,18 @@ class Asker:
         return outcome in GOOD
 
     def measure(self, found: Running, clients: int, seconds: float) -> Figure:
-        """One run; warmed up before."""
-        Load(self.network(found)).run_closed(clients, max(seconds * WARM_UP, 0.1))
+        """One run. What was asked while it warmed up is left out: that is when its connections are made."""
+        warm_s = max(seconds * WARM_UP, 0.1)
         before = found.cpu_s()
-        samples = Load(self.network(found)).run_closed(clients, seconds)
+        samples = Load(self.network(found)).run_closed(clients, warm_s + seconds)
         used = found.cpu_s() - before
         if samples.interrupted:
             raise KeyboardInterrupt
-        took = np.frombuffer(samples.took) * 1e6
+        took = np.frombuffer(samples.took)[np.frombuffer(samples.due) >= warm_s] * 1e6
         if not len(took):
             return Figure(*[float("nan")] * 7, failed=len(samples.failed))
         p50, p99, p999 = np.percentile(took, (50, 99, 99.9))
-        rate = len(took) / samples.seconds
+        rate = len(took) / (samples.seconds - warm_s)
         share = samples.cpu_s / samples.seconds
-        return Figure(rate, p50, p99, p999, used / len(took) * 1e3, found.memory_bytes(), share, len(samples.failed))
+        each = used / len(samples.took) * 1e3
+        return Figure(rate, p50, p99, p999, each, found.memory_bytes(), share, len(samples.failed))
