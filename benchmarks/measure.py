@@ -10,6 +10,7 @@ import numpy as np
 from models import SHAPES
 from servers import Running
 
+from foretell.bench.figures import summarize
 from foretell.bench.http1 import HttpLink, write_request
 from foretell.bench.http2 import GrpcLink, write_headers, write_message
 from foretell.bench.load import Load
@@ -113,11 +114,9 @@ class Asker:
         used = found.cpu_s() - before
         if samples.interrupted:
             raise KeyboardInterrupt
-        took = np.frombuffer(samples.took)[np.frombuffer(samples.due) >= warm_s] * 1e6
-        if not len(took):
+        told = summarize(samples, warm_s)
+        if not samples.took:
             return Figure(*[float("nan")] * 7, failed=len(samples.failed))
-        p50, p99, p999 = np.percentile(took, (50, 99, 99.9))
-        rate = len(took) / (samples.seconds - warm_s)
-        share = samples.cpu_s / samples.seconds
+        p50, p99, p999 = (told.latency_s[name] * 1e6 for name in ("p50", "p99", "p99.9"))
         each = used / len(samples.took) * 1e3
-        return Figure(rate, p50, p99, p999, each, found.memory_bytes(), share, len(samples.failed))
+        return Figure(told.rate, p50, p99, p999, each, found.memory_bytes(), told.cpu, len(samples.failed))
