@@ -114,9 +114,9 @@ class Asker:
         used = found.cpu_s() - before
         if samples.interrupted:
             raise KeyboardInterrupt
-        told = summarize(samples, warm_s)
         if not samples.took:
             return Figure(*[float("nan")] * 7, failed=len(samples.failed))
+        told = summarize(samples, warm_s)
         p50, p99, p999 = (told.latency_s[name] * 1e6 for name in ("p50", "p99", "p99.9"))
         each = used / len(samples.took) * 1e3
         return Figure(told.rate, p50, p99, p999, each, found.memory_bytes(), told.cpu, len(samples.failed))

@@ -67,6 +67,7 @@ class Answering(HttpToolsProtocol):
         self._go_on()
 
     def answer(self, answer: Answer) -> None:
+        """``write`` any answer, good or not."""
         self.write(STATUS_LINE[answer.status], _lines(answer.headers), answer.body)
 
     def tell(self, answer: Answer) -> None:

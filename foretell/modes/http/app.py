@@ -11,7 +11,8 @@ from foretell.engine.catalog import Catalog
 from foretell.engine.loader import Loader
 from foretell.engine.states import Control
 from foretell.errors import Cancelled, ForetellError, Kind
-from foretell.modes.http.binary import join_body, json_bytes
+from foretell.modes.http.binary import json_bytes
+from foretell.modes.http.collected import Collected
 from foretell.modes.http.compress import accepted, pack, unpack
 from foretell.modes.http.doors import TORCHSERVE, AnyDoor, Door, Doors, SplitDoor, Streams, open_doors
 from foretell.modes.http.framed import ON_LOOP_BYTES, is_soon_written, write_answer
@@ -298,21 +299,19 @@ async def _read_body(receive: Receive, most_bytes: int, lead: int | None = None)
 
     Of one with binary tensors behind ``lead`` bytes it is memory of its own, in which they are used where they stand.
     """
+    collected = Collected()
     message = await receive()
-    chunks, size = [message.get("body", b"")], len(message.get("body", b""))
+    collected.add(message.get("body", b""))
     while message.get("more_body"):
-        if size > most_bytes:
-            raise too_large(most_bytes, size)
+        if collected.size > most_bytes:
+            raise too_large(most_bytes, collected.size)
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Cancelled("cancelled", "the caller went away before the whole request came")
-        chunks.append(message["body"])
-        size += len(message["body"])
-    if size > most_bytes:
-        raise too_large(most_bytes, size)
-    if lead is not None:
-        return join_body(chunks, lead)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        collected.add(message["body"])
+    if collected.size > most_bytes:
+        raise too_large(most_bytes, collected.size)
+    return collected.take(lead)
 
 
 async def _unless_gone(answer: Coroutine[Any, Any, T], receive: Receive) -> T:

@@ -3,11 +3,8 @@
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
 
-from collections.abc import Iterable
-
 from foretell.errors import Invalid
 
-ALIGNMENT = 16  # bytes: the elements of every datatype can be used at multiples of it
 _MOST_DIGITS = 18
 
 
@@ -23,12 +20,6 @@ def header_length(value: bytes, body_bytes: int) -> int:
 def json_bytes(value: bytes) -> int:
     """What the header says, 0 for what ``header_length`` refuses."""
     return int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else 0
-
-
-def join_body(chunks: Iterable[bytes | bytearray], lead: int) -> memoryview:
-    """A body in memory of its own, in which tensors that begin behind ``lead`` bytes can be used where they stand."""
-    pad = -lead % ALIGNMENT
-    return memoryview(bytearray().join([bytes(pad), *chunks]))[pad:]
 
 
 class Tensors:

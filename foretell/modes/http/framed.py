@@ -1,4 +1,4 @@
-"""A request whose answer is not its door's plain JSON."""
+"""How an answer is written: in its door's plain JSON, or in the form that its request asked for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,5 +38,6 @@ def is_soon_written(request: Request, outputs: Arrays) -> bool:
     size = 0
     for array in outputs.values():
         size += array.nbytes
-    is_copied = size > ON_LOOP_BYTES and isinstance(request, FramedRequest) and request.copies_only
-    return size <= (COPIED_ON_LOOP_BYTES if is_copied else ON_LOOP_BYTES)
+    if size <= ON_LOOP_BYTES:
+        return True
+    return isinstance(request, FramedRequest) and request.copies_only and size <= COPIED_ON_LOOP_BYTES

@@ -13,7 +13,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from foretell.errors import Cancelled, ForetellError, HeadersTooLarge, Invalid
 from foretell.modes.http.answering import Answering
 from foretell.modes.http.app import HttpApp
-from foretell.modes.http.binary import join_body, json_bytes
+from foretell.modes.http.binary import json_bytes
 from foretell.modes.http.doors import Door
 from foretell.modes.http.framed import COPIED_ON_LOOP_BYTES, ON_LOOP_BYTES
 from foretell.modes.http.heads import NO_MARKS, Heads, find_caller, is_json, is_loopback
@@ -246,8 +246,8 @@ class FastLane(Answering):
             turn.door = now if isinstance(now, type(turn.door)) else turn.door
         if http.draining:
             turn.keep_alive = False
-        pieces, binary = turn.collected.take(), turn.heads.binary
-        self._ask(b"".join(pieces) if binary is None else join_body(pieces, json_bytes(binary)))
+        binary = turn.heads.binary
+        self._ask(turn.collected.take(None if binary is None else json_bytes(binary)))
 
     def _ask(self, body: Any) -> None:
         """Have the engine answer the request that is whole. ``body`` is bytes, or for binary tensors also a memoryview."""

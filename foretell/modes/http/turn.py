@@ -9,6 +9,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from foretell.engine.queue import Entry
 from foretell.errors import ForetellError
+from foretell.modes.http.collected import Collected
 from foretell.modes.http.doors import Door
 from foretell.modes.http.framed import FramedRequest, is_soon_written, write_answer
 from foretell.modes.http.heads import Heads
@@ -18,7 +19,6 @@ from foretell.tensors import Arrays
 
 NONE = Request({}, 0.0)
 JSON = b"content-type: application/json\r\n"
-SMALL = 4096  # bytes: smaller pieces of a body are joined as they come, since each costs memory of its own
 
 
 class Lane(Protocol):
@@ -31,34 +31,6 @@ class Lane(Protocol):
     def tell_later(self, make: Callable[[], Answer]) -> None: ...
 
     def write_json(self, body: bytes) -> None: ...
-
-
-class Collected:
-    """A body as it comes: its pieces, and how many bytes they are."""
-
-    __slots__ = ("pieces", "size")
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes | bytearray] = []
-        self.size = 0
-
-    def add(self, piece: bytes) -> None:
-        self.size += len(piece)
-        if len(piece) >= SMALL or not self.pieces:
-            self.pieces.append(piece)
-        elif isinstance(last := self.pieces[-1], bytearray):
-            last += piece
-        else:
-            self.pieces.append(bytearray(piece))
-
-    def take(self) -> list[bytes | bytearray]:
-        """All pieces; none are held any more."""
-        pieces, self.pieces, self.size = self.pieces, [], 0
-        return pieces
-
-    def clear(self) -> None:
-        self.pieces.clear()
-        self.size = 0
 
 
 class Turn:
