@@ -1,12 +1,29 @@
 """What the supervisor makes of crashes: how long to wait, when to give up, and which request may be the cause."""
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 FIRST_WAIT_S = 0.1
 MOST_WAIT_S = 10.0
 REMEMBERED_S = 60.0
 MOST_SUSPECTS = 4096
+
+
+VMSTAT = Path("/proc/vmstat")
+
+
+def oom_kills() -> int | None:
+    """How many processes the kernel has killed for want of memory since it started; None where it does not tell.
+
+    ``oom_kill`` in https://docs.kernel.org/admin-guide/cgroup-v2.html and /proc/vmstat, since Linux 4.13.
+    """
+    with suppress(OSError):
+        match = re.search(r"^oom_kill (\d+)$", VMSTAT.read_text(), re.MULTILINE)
+        return int(match[1]) if match else None
+    return None
 
 
 class Crashes:

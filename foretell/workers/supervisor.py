@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from foretell.settings import Settings
 from foretell.sockets import listen, reserve, tell_ready
 from foretell.workers.changes import Changes, Member, State
 from foretell.workers.channel import Channel, Message, unpack_error
-from foretell.workers.crashes import Crashes, Suspicion
+from foretell.workers.crashes import Crashes, Suspicion, oom_kills
 from foretell.workers.spawn import Signals, Spawner, python_command, reap, worker_environ
 
 log = logging.getLogger("foretell")
@@ -64,6 +64,11 @@ class Worker:
     leaving: bool = False
     why: str = ""
     killed: bool = False
+    oom_kills: int | None = field(default_factory=oom_kills)
+
+    def was_killed_from_outside(self, code: int) -> bool:
+        """Whether somebody killed it: neither what it computed, nor want of memory, nor we."""
+        return code == -signal.SIGKILL and not self.killed and self.oom_kills is not None and self.oom_kills == oom_kills()
 
 
 @dataclass(eq=False)
@@ -316,13 +321,14 @@ class Supervisor:
         elif worker.leaving and code == 0:
             self._vacate(worker.slot)
         else:
-            self._crashed(worker, f"{_how(code)}{worker.why and f' ({worker.why})'}", now)
+            self._crashed(worker, code, now)
         if self.stops_by is None:
             self._go_on(now)
 
-    def _crashed(self, worker: Worker, how: str, now: float) -> None:
-        seat = worker.seat
-        for fingerprint in self.suspicion.add(worker.slot.leave(SlotState.GONE)):
+    def _crashed(self, worker: Worker, code: int, now: float) -> None:
+        seat, how = worker.seat, f"{_how(code)}{worker.why and f' ({worker.why})'}"
+        suspects = worker.slot.leave(SlotState.GONE)
+        for fingerprint in self.suspicion.add(() if worker.was_killed_from_outside(code) else suspects):
             log.error("a request that was being computed at two crashes is refused from now on")
             self.board.refuse(fingerprint)
         if worker is seat.worker and seat.successor is None:

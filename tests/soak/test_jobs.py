@@ -15,11 +15,13 @@ from tests.soak import rounds
 
 
 def submitted(served: Served, number: int) -> str:
-    """The path of a job; a worker that has just been killed hung up, and the same request is sent again, with its key."""
+    """The path of a job. Where a worker has just been killed, or none is there yet, the same request is sent again."""
     request = double(LATER, f"idempotency-key: {number}", x=float(number)) if number % 2 else sleep(0.02, LATER)
     while True:
         with suppress(OSError, EOFError):
-            return accepted(served.ask(request))
+            reply = served.ask(request)
+            if reply.status != 503:
+                return accepted(reply)
 
 
 def kill_one(processes: Sequence[int], chance: random.Random) -> None:

@@ -18,10 +18,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from foretell.workers.crashes import oom_kills
 from tests.serving import MODELS, Served, Wire, command_of, double, eventually, free_port, infer, post, serving, sleep
 
 READY = b"GET /v2/health/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 DOUBLE = {"double": MODELS["double"]}
+IN_FLIGHT = b'foretell_in_flight_requests{model="slow",version="1"} 1.0'
 QUICK_STOP = ("--timeouts-drain-grace-s", "0")
 DEADLY = """
 import os, signal
@@ -189,12 +191,26 @@ def test_a_request_that_was_in_flight_at_two_crashes_is_refused(tmp_path: Path) 
         assert served.ask(post("/v2/models/deadly/infer", _body(1.0))).status == 200
 
 
+@pytest.mark.skipif(oom_kills() is None, reason="this kernel does not tell of those that it kills")
+def test_a_request_that_was_in_flight_when_somebody_killed_its_worker_twice_is_answered(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        for _ in range(2):
+            with served.wire() as wire:
+                wire.send(sleep(0.5))
+                assert eventually(lambda: IN_FLIGHT in served.get("/metrics").body)
+                os.kill(served.workers[0], signal.SIGKILL)
+                with pytest.raises((EOFError, ConnectionError)):
+                    wire.read()
+            assert eventually(lambda: _status(served) == 200, within_s=20)
+        assert served.ask(sleep(0.5)).status == 200
+
+
 def test_killing_the_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
     before = shared_segments()
     with serving(tmp_path, "--workers", "2") as served, served.wire() as wire:
         workers = served.workers
         wire.send(sleep(1.0))
-        assert eventually(lambda: b'foretell_in_flight_requests{model="slow",version="1"} 1.0' in served.get("/metrics").body)
+        assert eventually(lambda: IN_FLIGHT in served.get("/metrics").body)
         served.process.kill()
         assert wire.read().status == 200  # what is in flight is answered
         assert eventually(lambda: all(map(is_gone, workers)), within_s=10)
@@ -236,7 +252,7 @@ def test_connections_that_wait_when_the_socket_closes_are_answered(tmp_path: Pat
 def test_signals_that_reach_the_whole_group_stop_it_in_order(number: int, tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "2", *QUICK_STOP) as served, served.wire() as wire:
         wire.send(sleep(0.5))
-        assert eventually(lambda: b'foretell_in_flight_requests{model="slow",version="1"} 1.0' in served.get("/metrics").body)
+        assert eventually(lambda: IN_FLIGHT in served.get("/metrics").body)
         for pid in (served.process.pid, *served.workers):
             os.kill(pid, number)
         assert wire.read().status == 200

@@ -299,18 +299,15 @@ async def _read_body(receive: Receive, most_bytes: int, lead: int | None = None)
 
     Of one with binary tensors behind ``lead`` bytes it is memory of its own, in which they are used where they stand.
     """
-    collected = Collected()
-    message = await receive()
-    collected.add(message.get("body", b""))
-    while message.get("more_body"):
-        if collected.size > most_bytes:
-            raise too_large(most_bytes, collected.size)
+    collected, more = Collected(), True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Cancelled("cancelled", "the caller went away before the whole request came")
-        collected.add(message["body"])
-    if collected.size > most_bytes:
-        raise too_large(most_bytes, collected.size)
+        collected.add(message.get("body", b""))
+        if collected.size > most_bytes:
+            raise too_large(most_bytes, collected.size)
+        more = message.get("more_body", False)
     return collected.take(lead)
 
 
