@@ -1,9 +1,13 @@
 """foretell turns a trained model into answers: live, over files, and from Python. See https://pypi.org/project/foretell."""
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+
+# ONNX Runtime's official builds tell its makers of every process and session. It reads this when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _PUBLIC = {
     "Pipeline": "foretell.pipeline:Pipeline",

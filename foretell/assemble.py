@@ -91,7 +91,7 @@ class Service:
             self.metrics = Metrics(self._gauges, regions, company.own.number, company.board)
         self.catalog = Catalog(self.metrics.comparisons)
         logged = (RequestLog(),) if settings.log.requests else ()
-        suspects = None if company is None else Suspects(company.own.suspects, company.board.refused)
+        suspects = None if company is None else Suspects(company.own.suspects, company.board.suspicion)
         self.loader = Loader(self.catalog, settings, (self.metrics, *logged, *observers), suspects)
         self.watching: asyncio.Task[None] | None = None
         self.control: Control = self.loader if company is None else company.control(self.loader)

@@ -7,14 +7,16 @@ import time
 from enum import IntEnum
 
 from foretell.errors import Setup
+from foretell.suspicion import REFUSED, SUSPECTED, Marks, Suspicion
 
 COUNTERS_BYTES = 4 * 2**20
 SUSPECTS = 64
 _PAGE = 4096
 _SLOT_BYTES = _PAGE + COUNTERS_BYTES
-_SUSPECTS_AT = 512
+_SUSPECTS_AT = _REFUSED_AT = 512
+_SUSPECTED_AT = _REFUSED_AT + 8 * REFUSED
 _STATE, _PID, _HEARTBEAT, _CONNECTIONS, _REQUESTS = range(5)
-_SLOTS, _RESTARTS, _REFUSED = range(3)
+_SLOTS, _RESTARTS = range(2)
 
 
 class SlotState(IntEnum):
@@ -96,7 +98,7 @@ class Slot:
 
 
 class Board:
-    """The shared memory: a header that the supervisor writes, and the slots.
+    """The shared memory: a header that the supervisor writes, and the slots. ``suspicion``: of requests, by their fingerprints.
 
     It has a descriptor and no name: whoever is killed, nothing is left behind. ``fd`` is what a worker inherits.
     """
@@ -105,7 +107,9 @@ class Board:
         self.fd = fd
         memory = memoryview(mmap.mmap(fd, os.fstat(fd).st_size))
         self._whole = memory[:_SUSPECTS_AT].cast("Q")
-        self.refused = memory[_SUSPECTS_AT : _SUSPECTS_AT + 8 * SUSPECTS].cast("Q")
+        refused = memory[_REFUSED_AT:_SUSPECTED_AT].cast("Q")
+        suspected = memory[_SUSPECTED_AT : _SUSPECTED_AT + 8 * SUSPECTED].cast("Q")
+        self.suspicion = Suspicion(Marks(suspected), Marks(refused))
         parts = (memory[start : start + _SLOT_BYTES] for start in range(_PAGE, len(memory), _SLOT_BYTES))
         self.slots = tuple(Slot(number, part[:_PAGE], part[_PAGE:]) for number, part in enumerate(parts))
 
@@ -127,12 +131,6 @@ class Board:
 
     def count_restart(self) -> None:
         self._whole[_RESTARTS] += 1
-
-    def refuse(self, fingerprint: int) -> None:
-        """Have all workers refuse this request from now on; of more than 64, the oldest is forgotten."""
-        if fingerprint not in self.refused:
-            self.refused[self._whole[_REFUSED] % SUSPECTS] = fingerprint
-            self._whole[_REFUSED] += 1
 
     def states(self) -> dict[str, int]:
         """How many workers are in each state, by its name in small letters; slots that nobody is to have do not count."""

@@ -52,12 +52,14 @@ def test_who_leaves_tells_what_it_was_computing_and_leaves_nothing_for_the_next(
     assert slot.leave(SlotState.GONE) == []
 
 
-def test_a_request_is_refused_once_and_the_oldest_of_too_many_is_forgotten() -> None:
+def test_what_one_process_suspects_and_refuses_others_see() -> None:
     board = Board.create(1)
-    for fingerprint in [7, 7, *range(100, 100 + SUSPECTS)]:
-        board.refuse(fingerprint)
-    assert 7 not in board.refused
-    assert sorted(board.refused) == list(range(100, 100 + SUSPECTS))
+    board.suspicion.crashed([1, 2])
+    assert board.suspicion.crashed([2, 3]) == [2]
+    other = Board(board.fd).suspicion
+    assert (set(other.suspected), set(other.refused)) == ({1, 3}, {2})
+    assert other.crashed([4, 3]) == [3]
+    assert set(board.suspicion.refused) == {2, 3}
 
 
 def test_states_are_counted_for_all_slots_that_somebody_is_to_have() -> None:

@@ -32,6 +32,7 @@ ROOMS = (
         "board",
         "outlet",
         "sockets",
+        "suspicion",
     },  # words
     {"storage", "security", "observe"},  # doors
     {"backends", "steps", "pipeline", "repository", "user_code"},  # nouns

@@ -213,11 +213,24 @@ class Batcher(Entrance):
 
     def _suspect(self, batch: list[Entry], suspects: Suspects) -> list[Entry]:
         """Note the members of a batch, in case that they make the process crash; those that did so are refused."""
+        suspects.look()
+        if suspects.known and len(batch) > 1:
+            batch = self._without_suspects(batch, suspects)
         for entry, error in suspects.refusals(batch):
             batch.remove(entry)
             self._settle(entry, error)
         self._suspected = suspects.begin(batch, self._plain)
         return batch
+
+    def _without_suspects(self, batch: list[Entry], suspects: Suspects) -> list[Entry]:
+        """Those of a batch that share a call: who is suspected is put back, to be computed alone."""
+        suspected = [entry for entry in batch if suspects.is_suspect(entry)]
+        together = [entry for entry in batch if entry not in suspected] or suspected[:1]
+        for entry in suspected:
+            if entry not in together:
+                entry.apart = entry
+                self.queue.put(entry)
+        return together
 
     def _compute(self, batch: list[Entry], rows: int) -> list[Outcome]:
         """One outcome for each entry; runs where the model is placed. When a shared call raises, each is run alone."""
@@ -318,7 +331,8 @@ class Batcher(Entrance):
         first = outcomes[0]
         if isinstance(first, Unavailable) and first.code == "model_crashed":
             suspects.crashed(self._suspected)
-        suspects.end(self._suspected)
+        else:
+            suspects.end(self._suspected)
 
     # -- time
 

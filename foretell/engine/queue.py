@@ -25,7 +25,7 @@ class Entry(ABC):
     """One caller's rows in the queue. ``answer`` or ``fail`` is called once, on the loop's thread, if still wanted.
 
     ``due`` is when it must have left the queue, at the latest its ``deadline``. ``apart`` is None or what the model's
-    own parameters are: only entries that are equal in it share a call.
+    own parameters are, or the entry itself: only entries that are equal in it share a call.
     """
 
     __slots__ = (
@@ -176,7 +176,7 @@ class Queue:
         self.rows = 0
         self.size = 0
         self.soonest = FAR  # nothing that waits is due before this
-        self.has_apart = False  # whether anything came with parameters of the model's own
+        self.has_apart = False  # whether anything came that does not share a call with all
         self.is_contended = False  # whether more than one caller waited when ``take`` was last asked
         self.row_s = FIRST_ROW_S
         self.levels = [Level() for _ in range(SHADOW + 1)]

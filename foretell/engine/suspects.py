@@ -1,4 +1,4 @@
-"""Which requests were in the model when its process died: one that was there at two crashes is refused."""
+"""Which requests are in the model, in case that its process dies: suspects are computed alone, what is guilty is refused."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -8,27 +8,37 @@ import numpy as np
 
 from foretell.engine.queue import Entry
 from foretell.errors import Invalid
+from foretell.suspicion import Suspicion
 from foretell.tensors import Array
 
 MOST = 64  # fingerprints of one call that are kept: the rows of a larger call are not all suspected
 LONGEST = 2**16  # bytes of an input that are looked at
-MOST_COUNTED = 1024  # fingerprints whose crashes are counted here
 NONE = memoryview(bytes(8 * MOST)).cast("Q")
 
 
 class Suspects:
     """``begin`` and ``end`` around a call, on the loop's thread. A process that dies in between leaves the fingerprints behind.
 
-    ``own`` and ``refused`` are 64 uint64 each, in memory that outlives the process; whoever sees it die counts, and writes
-    into ``refused`` what was there twice. Without them ``crashed`` counts here, for a model in a process of its own.
+    ``own`` is 64 uint64 in memory that outlives the process: who sees it die tells the ``suspicion``. ``crashed`` does so for
+    a model in a process of its own. ``known`` are those that are suspected, as of the last ``look``.
     """
 
-    def __init__(self, own: memoryview | None = None, refused: memoryview | None = None) -> None:
+    def __init__(self, own: memoryview | None = None, suspicion: Suspicion | None = None) -> None:
         self.own = memoryview(bytearray(8 * MOST)).cast("Q") if own is None else own
-        self.refused = memoryview(bytearray(8 * MOST)).cast("Q") if refused is None else refused
         self.own[:] = NONE
-        self._counted: dict[int, int] = {}
+        self.suspicion = suspicion or Suspicion()
+        self._suspected, self._refused = self.suspicion.suspected.memory, self.suspicion.refused.memory
+        self._seen = 0
+        self.known: set[int] = set()
+        self._guilty: set[int] = set()
         self._noted: list[tuple[int, int]] = []
+        self.look()
+
+    def look(self) -> None:
+        """See what is suspected and refused by now. Costs next to nothing where nothing came."""
+        if (came := self._suspected[0] + self._refused[0]) != self._seen:
+            self._seen = came
+            self.known, self._guilty = set(self.suspicion.suspected), set(self.suspicion.refused)
 
     def begin(self, batch: Sequence[Entry], plain: str | None = None) -> tuple[int, int]:
         """Note the members of a batch that is to run now; gives what ``end`` takes: their first slot, and one past the last.
@@ -55,39 +65,41 @@ class Suspects:
         return noted
 
     def end(self, noted: tuple[int, int]) -> None:
-        """That call is over."""
+        """That call is over: what was alone in it is no suspect."""
         start, stop = noted
         if stop - start == 1:
+            if self.known and self.own[start] in self.known:
+                self.known.discard(self.own[start])
+                self.suspicion.acquit(self.own[start])
             self.own[start] = 0
         else:
             self.own[start:stop] = NONE[: stop - start]
         self._noted.remove(noted)
 
     def crashed(self, noted: tuple[int, int]) -> None:
-        """The model's own process died in that call: refuse those of it that were in one that died before."""
-        for mark in set(self.own[noted[0] : noted[1]]):
-            self._counted[mark] = times = self._counted.pop(mark, 0) + 1
-            if times == 2:
-                self._refuse(mark)
-        while len(self._counted) > MOST_COUNTED:
-            del self._counted[next(iter(self._counted))]
+        """The model's own process died in that call, which is over."""
+        start, stop = noted
+        self.suspicion.crashed(self.own[start:stop].tolist())
+        self.look()
+        self.own[start:stop] = NONE[: stop - start]
+        self._noted.remove(noted)
+
+    def is_suspect(self, entry: Entry) -> bool:
+        """Whether an entry was in the model when it crashed, and is to be computed alone."""
+        return fingerprint(entry) in self.known
 
     def check(self, entry: Entry) -> None:
-        """Raise Invalid ``refused_request`` for what was in the model at two crashes."""
+        """Raise Invalid ``refused_request`` for what makes the model crash."""
+        self.look()
         for _, error in self.refusals([entry]):
             raise error
 
     def refusals(self, batch: Iterable[Entry]) -> list[tuple[Entry, Invalid]]:
-        """The members that were in the model at two crashes, with what they are told. Costs nothing before there are any."""
-        if not self.refused[0]:
+        """The members that make the model crash, with what they are told."""
+        if not self._guilty:
             return []
         text = "the model crashed twice while it computed this request: it is not run again"
-        marks = set(self.refused)
-        return [(entry, Invalid("refused_request", text)) for entry in batch if fingerprint(entry) in marks]
-
-    def _refuse(self, mark: int) -> None:
-        slots = self.refused.tolist()
-        self.refused[slots.index(0) if 0 in slots else mark % MOST] = mark
+        return [(entry, Invalid("refused_request", text)) for entry in batch if fingerprint(entry) in self._guilty]
 
 
 def fingerprint(entry: Entry) -> int:

@@ -1,15 +1,12 @@
-"""What the supervisor makes of crashes: how long to wait, when to give up, and which request may be the cause."""
+"""What the supervisor makes of crashes: how long to wait, when to give up, and whether it was the kernel."""
 
 import re
-from collections import OrderedDict
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 FIRST_WAIT_S = 0.1
 MOST_WAIT_S = 10.0
 REMEMBERED_S = 60.0
-MOST_SUSPECTS = 4096
 
 
 VMSTAT = Path("/proc/vmstat")
@@ -39,21 +36,3 @@ class Crashes:
         if len(self.times) >= self.most:
             return None
         return float(min(FIRST_WAIT_S * 2 ** (len(self.times) - 1), MOST_WAIT_S))
-
-
-class Suspicion:
-    """Which requests were being computed when workers crashed: those of the last 4096 that were in flight at a crash."""
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[int, None] = OrderedDict()
-
-    def add(self, fingerprints: Iterable[int]) -> list[int]:
-        """Note what was in flight at one crash; gives what was in flight at an earlier one too."""
-        fingerprints = set(fingerprints)
-        guilty = sorted(each for each in fingerprints if each in self._seen)
-        for each in fingerprints:
-            self._seen[each] = None
-            self._seen.move_to_end(each)
-        while len(self._seen) > MOST_SUSPECTS:
-            self._seen.popitem(last=False)
-        return guilty

@@ -21,7 +21,7 @@ from foretell.settings import Settings
 from foretell.sockets import listen, reserve, tell_ready
 from foretell.workers.changes import Changes, Member, State
 from foretell.workers.channel import Channel, Message, unpack_error
-from foretell.workers.crashes import Crashes, Suspicion, oom_kills
+from foretell.workers.crashes import Crashes, oom_kills
 from foretell.workers.spawn import Signals, Spawner, python_command, reap, worker_environ
 
 log = logging.getLogger("foretell")
@@ -102,7 +102,6 @@ class Supervisor:
         self.workers: dict[int, Worker] = {}
         self.watcher: Worker | None = None  # who looks for models that come and go
         self.changes = Changes(self._members, self._break, settings.timeouts.load_s)
-        self.suspicion = Suspicion()
         self.selector = selectors.DefaultSelector()
         self.began = self.ticked = self.awake_since = time.monotonic()
         self.announced = False
@@ -328,9 +327,9 @@ class Supervisor:
     def _crashed(self, worker: Worker, code: int, now: float) -> None:
         seat, how = worker.seat, f"{_how(code)}{worker.why and f' ({worker.why})'}"
         suspects = worker.slot.leave(SlotState.GONE)
-        for fingerprint in self.suspicion.add(() if worker.was_killed_from_outside(code) else suspects):
-            log.error("a request that was being computed at two crashes is refused from now on")
-            self.board.refuse(fingerprint)
+        if not worker.was_killed_from_outside(code):
+            for _ in self.board.suspicion.crashed(suspects):
+                log.error("a request that was being computed at two crashes is refused from now on")
         if worker is seat.worker and seat.successor is None:
             self._replace(seat, now, how)
             return

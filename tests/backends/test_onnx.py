@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -239,3 +242,14 @@ def test_memory_does_not_grow_with_every_shape_that_comes() -> None:
 
     warm = forward_many(150)
     assert forward_many(150) - warm < 16 * 2**20
+
+
+def test_the_runtime_keeps_and_sends_nothing_of_its_own(tmp_path: Path) -> None:
+    """Its telemetry would leave a device's id and a database of events at home."""
+    save(linear(), tmp_path / "model.onnx")
+    environ = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
+    home = tmp_path / "home"
+    home.mkdir()
+    command = [sys.executable, "-m", "foretell", "inspect", str(tmp_path / "model.onnx")]
+    subprocess.run(command, env={**environ, "HOME": str(home)}, check=True, capture_output=True, timeout=60)
+    assert [file for file in home.rglob("*") if file.is_file()] == []

@@ -1,13 +1,15 @@
 """Requests that were in the model when it died."""
 
 import asyncio
-from array import array
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 
+from foretell.engine.batcher import Batcher
 from foretell.engine.suspects import MOST, Suspects, fingerprint
 from foretell.errors import Invalid, Unavailable
+from foretell.suspicion import Suspicion
 from foretell.tensors import Arrays
 from foretell.testing import FakeBackend, FakeClock, HeldPlace
 from tests.engine.batching import Tagged, batcher_of, codes, entry_of, passage
@@ -60,7 +62,6 @@ def test_what_was_in_the_model_at_two_crashes_is_refused_and_its_neighbours_are_
     for value in (1, 2):
         noted = suspects.begin([entry_of(value, CLOCK), culprit])
         suspects.crashed(noted)
-        suspects.end(noted)
         suspects.check(entry_of(value, CLOCK))
     with pytest.raises(Invalid) as refused:
         suspects.check(entry_of(13, CLOCK))
@@ -68,13 +69,13 @@ def test_what_was_in_the_model_at_two_crashes_is_refused_and_its_neighbours_are_
 
 
 def test_what_the_supervisor_refuses_is_never_run() -> None:
-    clock, backend, place, refused = FakeClock(), FakeBackend(), HeldPlace(), shared()
+    clock, backend, place, suspicion = FakeClock(), FakeBackend(), HeldPlace(), Suspicion()
 
     async def main() -> None:
         batcher = batcher_of(backend, clock, place)
-        batcher.suspects = Suspects(shared(), refused)
+        batcher.suspects = Suspects(shared(), suspicion)
         entries = [entry_of(value, clock) for value in (1, 13, 2)]
-        refused[0] = fingerprint(entries[1])
+        suspicion.refused.add(fingerprint(entries[1]))
         for entry in entries:
             batcher.submit_nowait(entry)
         await asyncio.sleep(0)
@@ -85,26 +86,57 @@ def test_what_the_supervisor_refuses_is_never_run() -> None:
     assert backend.batches == [2]
 
 
-def test_a_model_whose_own_process_dies_is_counted() -> None:
-    clock, place = FakeClock(), HeldPlace()
+def die_of_13(inputs: Arrays) -> Arrays:
+    if (inputs["x"] == 13).any():
+        raise Unavailable("model_crashed", "it died", retry_after_s=1)
+    return {"y": inputs["x"]}
 
-    def die(inputs: Arrays) -> Arrays:
-        if (inputs["x"] == 13).any():
-            raise Unavailable("model_crashed", "it died", retry_after_s=1)
-        return {"y": inputs["x"]}
+
+async def asked_at_once(batcher: Batcher, place: HeldPlace, clock: FakeClock, values: Iterable[float]) -> list[str]:
+    """What each is told, when all come together to an idle model."""
+    entries = [entry_of(value, clock) for value in values]
+    for entry in entries:
+        batcher.submit_nowait(entry)
+    await asyncio.sleep(0)
+    while batcher.running:
+        place.release()
+        await asyncio.sleep(0)
+    return codes(entries)
+
+
+def test_who_comes_again_together_with_what_makes_the_models_process_crash_is_answered() -> None:
+    clock, place, backend = FakeClock(), HeldPlace(), FakeBackend(die_of_13)
 
     async def main() -> None:
-        batcher = batcher_of(FakeBackend(die), clock, place)
+        batcher = batcher_of(backend, clock, place)
         batcher.suspects = Suspects()
-        told = []
-        for neighbour in (1, 2, 3):
-            entries = [entry_of(neighbour, clock), entry_of(13, clock)]
-            for entry in entries:
-                batcher.submit_nowait(entry)
-            await asyncio.sleep(0)
+        told = [await asked_at_once(batcher, place, clock, (1, 13, 2)) for _ in range(3)]
+        assert told == [["model_crashed"] * 3, ["ok", "model_crashed", "ok"], ["ok", "refused_request", "ok"]]
+        assert backend.batches == [3, 1, 1, 1, 2]
+
+    clock.run(main())
+
+
+def test_what_comes_to_be_suspected_while_it_waits_is_computed_alone_and_then_is_no_suspect() -> None:
+    clock, place, backend, suspicion = FakeClock(), HeldPlace(), FakeBackend(), Suspicion()
+
+    async def main() -> None:
+        batcher = batcher_of(backend, clock, place)
+        batcher.suspects = Suspects(shared(), suspicion)
+        first, *entries = [entry_of(value, clock) for value in range(6)]
+        batcher.submit_nowait(first)
+        await asyncio.sleep(0)
+        for entry in entries:
+            batcher.submit_nowait(entry)
+        suspicion.crashed([fingerprint(entry) for entry in entries[:3]])  # elsewhere
+        while batcher.running:
             place.release()
-            told.append(codes(entries))
-        assert told == [["model_crashed"] * 2, ["model_crashed"] * 2, ["ok", "refused_request"]]
+            await asyncio.sleep(0)
+        assert codes([first, *entries]) == ["ok"] * 6
+        assert backend.batches == [1, 2, 1, 1, 1]
+        assert not list(suspicion.suspected)
+        assert await asked_at_once(batcher, place, clock, range(6)) == ["ok"] * 6
+        assert backend.batches[5:] == [6]
 
     clock.run(main())
 
@@ -130,13 +162,3 @@ def test_bytes_objects_large_rows_and_several_inputs_have_fingerprints_too() -> 
     assert fingerprint(with_rows({"x": large})) != fingerprint(with_rows({"x": other}))
     two = {"a": np.zeros(1), "b": np.ones(1)}
     assert fingerprint(with_rows(two)) != fingerprint(with_rows({"a": np.zeros(1), "b": np.zeros(1)}))
-
-
-def test_the_counts_of_crashes_are_bounded() -> None:
-    suspects = Suspects()
-    for start in range(0, 5000, 50):
-        noted = suspects.begin([entry_of(value, CLOCK) for value in range(start, start + 50)])
-        suspects.crashed(noted)
-        suspects.end(noted)
-    assert len(suspects._counted) <= 1024
-    assert suspects.refused.tolist() == array("Q", bytes(8 * MOST)).tolist()

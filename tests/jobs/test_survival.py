@@ -2,14 +2,16 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import orjson
 
 from tests.modes.http.test_jobs import ADMIN, KEY, LATER, accepted, get, result
-from tests.serving import MODELS, Served, command_of, double, eventually, post, serving, sleep
+from tests.serving import MODELS, Reply, Served, command_of, double, eventually, infer, post, serving, sleep
 
 SLOW_ROWS = """
 import os
@@ -20,6 +22,15 @@ def model(arrays):
     time.sleep(0.02)
     return {"y": arrays["x"] * 2}
 """
+DEADLY = """
+import os, signal
+@foretell.model(inputs={"x": "FP32"}, outputs={"y": "FP32"})
+def model(arrays):
+    time.sleep(0.05)
+    if (arrays["x"] == 13).any():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return {"y": arrays["x"]}
+"""
 ROWS = 60
 
 
@@ -27,11 +38,20 @@ ROWS = 60
 def keeping(folder: Path, *flags: str, workers: int = 2, names: Sequence[str] = ("double", "slow")) -> Iterator[Served]:
     """A server over the same jobs each time. A worker that gives no sign for a second loses its jobs."""
     (folder / "data").mkdir(exist_ok=True)
-    models = {name: {**MODELS, "rows": SLOW_ROWS}[name] for name in names}
+    models = {name: {**MODELS, "rows": SLOW_ROWS, "deadly": DEADLY}[name] for name in names}
     given = ("--jobs-state-folder", str(folder / "state"), "--jobs-paths", str(folder / "data"), "--workers", str(workers))
     quick = ("--jobs-lease-s", "1", "--jobs-poll-s", "0.05", "--timeouts-drain-grace-s", "0")
     with serving(folder, *given, *quick, *flags, models=models, environ={"FORETELL_ADMIN_KEY": KEY}) as served:
         yield served
+
+
+def patiently(ask: Callable[[], Reply]) -> Reply:
+    """The answer of whichever worker is there to give it."""
+    while True:
+        with suppress(OSError, EOFError):
+            reply = ask()
+            if reply.status != 503:
+                return reply
 
 
 def states(served: Served, paths: Sequence[str]) -> list[str]:
@@ -72,6 +92,15 @@ def test_a_worker_that_is_killed_loses_no_request(tmp_path: Path) -> None:
         answers = [result(served, path) for path in paths]
         assert {answer.status for answer in answers} == {200}
         assert [answer.json()["outputs"][0]["data"][0] for answer in answers[40:]] == [2 * number + 1 for number in range(40)]
+
+
+def test_a_request_that_crashes_its_worker_costs_no_other_its_answer(tmp_path: Path) -> None:
+    with keeping(tmp_path, names=("deadly",)) as served:
+        requests = [infer("deadly", "x", [number], LATER, f"idempotency-key: {number}", shape=[1]) for number in range(20)]
+        with ThreadPoolExecutor(20) as threads:  # at one moment, so that they are computed together
+            paths = list(threads.map(lambda request: accepted(patiently(lambda: served.ask(request))), requests))
+        answers = [patiently(partial(result, served, path)) for path in paths]
+        assert [answer.json().get("code") for answer in answers] == [*[None] * 13, "refused_request", *[None] * 6]
 
 
 def test_a_server_that_is_killed_and_started_again_loses_no_request(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_deep_nesting_is_refused_at_once(opening: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a: 1 " * 200_000, '"' * 500_000, "a: " + "'\\'" * 300_000, "#" * 10**6, "-" * 10**6, "a: 0x" + "f" * 10**6]
+    "text", ["a: 1 " * 50_000, '"' * 500_000, "a: " + "'\\'" * 300_000, "#" * 10**6, "-" * 10**6, "a: 0x" + "f" * 10**6]
 )
 def test_long_files_take_time_by_their_length_only(text: str, tmp_path: Path) -> None:
     def seconds(text: str) -> float:

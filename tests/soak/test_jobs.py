@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tests.jobs.test_survival import ROWS, answers_of, files_processes, keeping, submit_rows
+from tests.jobs.test_survival import ROWS, answers_of, files_processes, keeping, patiently, submit_rows
 from tests.modes.http.test_jobs import ADMIN, LATER, accepted, get, result
 from tests.serving import Served, double, sleep
 from tests.soak import rounds
@@ -17,11 +17,7 @@ from tests.soak import rounds
 def submitted(served: Served, number: int) -> str:
     """The path of a job. Where a worker has just been killed, or none is there yet, the same request is sent again."""
     request = double(LATER, f"idempotency-key: {number}", x=float(number)) if number % 2 else sleep(0.02, LATER)
-    while True:
-        with suppress(OSError, EOFError):
-            reply = served.ask(request)
-            if reply.status != 503:
-                return accepted(reply)
+    return accepted(patiently(lambda: served.ask(request)))
 
 
 def kill_one(processes: Sequence[int], chance: random.Random) -> None:

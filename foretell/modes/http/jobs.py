@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from foretell.codes import CODES
-from foretell.errors import Broken, Conflict, Denied, ForetellError, Invalid, TooLarge
+from foretell.errors import Broken, Conflict, Denied, ForetellError, Invalid, Setup, TooLarge
 from foretell.jobs.addresses import Hosts
 from foretell.jobs.envelope import unpack
 from foretell.jobs.job import ENDED, Job, State, new_id
@@ -197,7 +197,10 @@ def moment(at: float) -> str:
 def _error_of(job: Job) -> ForetellError:
     code, text = ("internal", "") if job.error is None else (job.error.code, job.error.message)
     kind = CODES[code][0] if code in CODES else Broken
-    return kind(code if code in CODES else "internal", text)
+    error = kind(code if code in CODES else "internal", text)
+    if isinstance(error, Setup):
+        error.whole = True  # what is kept of a failure is what its caller may see
+    return error
 
 
 def _heads(request: WebRequest) -> Heads:

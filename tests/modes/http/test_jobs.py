@@ -388,10 +388,10 @@ def test_a_job_over_files_answers_its_rows_and_reports(served: Served, folder: P
 def test_a_job_over_files_that_fails_says_why(served: Served, folder: Path) -> None:
     job = submit(served, folder, input=str(folder / "data" / "nosuch.csv")).json()["id"]
     answer = result(served, f"/jobs/{job}", ADMIN)
-    assert answer.status == 500
     shown = get(served, f"/jobs/{job}", ADMIN).json()
-    assert shown["state"] == "failed"
+    assert (answer.status, shown["state"]) == (500, "failed")
     assert "nosuch.csv" in shown["error"]
+    assert answer.json()["error"] == shown["error"]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_what_schemathesis_asks_is_answered_as_documented(mode: GenerationMode, 
 
 def _ask(operation: Any, mode: GenerationMode, session: requests.Session, statuses: Counter[int]) -> None:
     @hypothesis.settings(
-        max_examples=int(MORE or 5),
+        max_examples=int(MORE or 3),
         derandomize=MORE is None,
         database=None,
         deadline=None,
