@@ -144,7 +144,7 @@ def _unpickle(path: Path, trust: bool) -> Any:
             "untrusted_model",
             f"{path} is a pickle, and reading a pickle can run any code in it. If you know who made the file, make "
             f"ONNX of it: foretell convert {path} -o {path.stem}.onnx --trust; or load it as it is, with `trust = true` in "
-            "[model] of pipeline.toml or ModelOptions(trust=True)",
+            "[model] of pipeline.toml in a folder, by the name of that folder, or ModelOptions(trust=True)",
         )
     with reading_model(path, "save it again with joblib.dump, with the package versions that are installed here"):
         data = path.read_bytes()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from foretell.cli.reading import read_pairs
+from foretell.cli.reading import interruptible, read_pairs
 
 if TYPE_CHECKING:
     from foretell.client.jobs import JobsClient
@@ -174,6 +174,7 @@ def logs(url: str, key_file: Any, timeout_s: float, id: str) -> None:
 def _watch(client: "JobsClient", id: str) -> None:
     from foretell.jobs_shown import watch_job
 
-    code = watch_job(client, id)
+    with interruptible(f"no longer watched: the job goes on, and `foretell jobs cancel URL {id}` ends it"):
+        code = watch_job(client, id)
     if code:
         raise click.exceptions.Exit(code)

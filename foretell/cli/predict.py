@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foretell.cli.flags import Predicting, flags_of
-from foretell.cli.reading import SOME_ROWS_FAILED, have_arrow_hold_less, read_pairs, read_settings
+from foretell.cli.reading import SOME_ROWS_FAILED, have_arrow_hold_less, interruptible, read_pairs, read_settings
 
 if TYPE_CHECKING:
     from foretell.modes.files import Options
@@ -92,7 +92,9 @@ def predict(model: str, source: str, target: str, config: Path | None, **given: 
     if wishes.dry_run:
         show_forecast(forecast(pipeline, source, target or "-", settings.predict, options), wishes.report)
         return
-    report = answer_files(pipeline, source, target, settings.predict, options)
+    goes_on = "" if "-" in (source, target) else f": what was finished is kept beside {target}, and the same command goes on"
+    with interruptible(f"stopped{goes_on}"):
+        report = answer_files(pipeline, source, target, settings.predict, options)
     show_report(report, wishes.report)
     if report.failed:
         raise click.exceptions.Exit(SOME_ROWS_FAILED)

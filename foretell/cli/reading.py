@@ -1,8 +1,9 @@
-"""What several verbs read in the same way: the settings, and pairs of names."""
+"""What several verbs do in the same way: read settings and pairs of names, and end when they are interrupted."""
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 SOME_ROWS_FAILED = 3
 """The exit code of a verb that did its work, but not for all."""
+INTERRUPTED = 130
+"""The exit code of a verb that was stopped by Ctrl-C, as shells have it."""
 
 
 def read_settings(config: Path | None, flags: Mapping[str, object]) -> "tuple[Settings, dict[str, str]]":
@@ -24,6 +27,16 @@ def read_settings(config: Path | None, flags: Mapping[str, object]) -> "tuple[Se
 
     configure(settings.log)
     return settings, origins
+
+
+@contextmanager
+def interruptible(told: str) -> Iterator[None]:
+    """Ctrl-C ends the verb, and ``told`` is said: what becomes of its work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\nforetell: {told}", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def read_pairs(pairs: Iterable[str]) -> dict[str, str]:

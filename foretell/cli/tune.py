@@ -10,6 +10,7 @@ import click
 
 from foretell.cli.flags import Sectioned, flags_of
 from foretell.cli.judging import judged_by_rows, read_wanted
+from foretell.cli.reading import INTERRUPTED
 
 if TYPE_CHECKING:
     from foretell.evidence.case import Case
@@ -71,7 +72,7 @@ def tune(model: str, slo: str, target: Path | None, as_json: bool, **options: An
     report = search(model, wanted, Lines(objective))
     click.echo(json.dumps(report.to_json(), indent=2)) if as_json else show(report, folder)
     if report.interrupted:
-        raise click.exceptions.Exit(130)
+        raise click.exceptions.Exit(INTERRUPTED)
 
 
 def makers(case: "Case") -> "dict[str, Maker]":

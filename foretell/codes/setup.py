@@ -112,5 +112,9 @@ SETUP: dict[str, tuple[type[ForetellError], str, str]] = {
         "Rename or convert the column, or pass `--map INPUT=COLUMN`.",
     ),
     "broken_file": (Setup, "A file of rows cannot be read.", "Check the file; the message has the reader's own words."),
-    "wrong_target": (Setup, "The answers cannot be written to that file.", "Name another file, as the message says."),
+    "wrong_target": (
+        Setup,
+        "The answers cannot be written there.",
+        "Name another file, or make room or a folder for it: the message says which.",
+    ),
 }

@@ -98,6 +98,8 @@ class Orders:
     def again(self, job: Job) -> FilesOrder:
         """An order over the rows that failed in a job: their answers go beside its own. Raises Conflict ``no_failed_rows``."""
         report = unpack(job.result)[0] if job.result else {}
+        if not report:
+            raise Conflict("no_failed_rows", "the job came to no report, and so to no rows that failed: submit it again")
         if not report.get("failed") or not report.get("errors"):
             raise Conflict("no_failed_rows", "no row of this job failed")
         order = FilesOrder.read(self.shown(job))

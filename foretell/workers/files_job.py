@@ -136,8 +136,7 @@ class Teller:
         if time.monotonic() - self.told < TELL_EVERY_S:
             return
         self.told = time.monotonic()
-        rate = (now.rows + now.failed) / now.seconds if now.seconds else 0.0
-        self._say(now.rows, now.failed, now.done, rate, None if now.left_s is None else round(now.left_s, 1))
+        self._say(now.rows, now.failed, now.done, now.rows_per_s, None if now.left_s is None else round(now.left_s, 1))
 
     def end(self, rows: int, failed: int, rows_per_s: float) -> None:
         """The last word, whenever the one before was."""

@@ -17,14 +17,15 @@ SHOWN_EVERY_S = 0.2
 class Progress:
     """``rows`` have an answer and ``failed`` have none; ``done`` is the share of the input from 0 to 1, None if not known.
 
-    ``left_s`` is how long the rest will take if it goes on like this, None if not known.
+    ``rows_per_s`` is of this run, without what one before has done. ``left_s`` is how long the rest will take if it goes on like
+    this, None if not known.
     """
 
     rows: int
     failed: int
     done: float | None
     shards: int
-    seconds: float
+    rows_per_s: float
     left_s: float | None
 
 
@@ -43,10 +44,10 @@ class Tally:
 
     def resume(self, done: Done) -> None:
         """What a run before has done."""
-        self.add(done, ticked=False)
         self.resumed += done.rows + done.failed
         self.resumed_share += done.share
         self.model_s -= done.model_s
+        self.add(done, ticked=False)
 
     def add(self, done: Done, *, ticked: bool = True) -> None:
         """A shard is done."""
@@ -75,7 +76,8 @@ class Tally:
         new = self.share - self.resumed_share
         left = seconds * (1 - self.share) / new if new > 0 else None
         rows, failed = self.rows + self._ticked[0], self.failed + self._ticked[1]
-        return Progress(rows, failed, min(1.0, self.share) if self.share else None, self.shards, seconds, left)
+        rate = (rows + failed - self.resumed) / seconds if seconds > 0 else 0.0
+        return Progress(rows, failed, min(1.0, self.share) if self.share else None, self.shards, rate, left)
 
     def _tell(self, *, always: bool = False) -> None:
         if self.tell is None:
@@ -118,15 +120,13 @@ def show(bar: Any, now: Progress) -> None:
     """Bring a bar's only task up to date."""
     for task in bar.task_ids:
         total = None if now.done is None else 1.0
-        bar.update(
-            task, total=total, completed=now.done or 0.0, text=describe(now.rows, now.failed, now.seconds), refresh=False
-        )
+        bar.update(task, total=total, completed=now.done or 0.0, text=describe(now), refresh=False)
 
 
-def describe(rows: int, failed: int, seconds: float) -> str:
+def describe(now: Progress) -> str:
     """``1,024 rows, 3 of them bad, 512 rows/s``."""
-    rate = (rows + failed) / seconds if seconds > 0 else 0.0
-    return f"{rows + failed:,} rows" + (f", {failed:,} of them bad" if failed else "") + f", {rate:,.0f} rows/s"
+    bad = f", {now.failed:,} of them bad" if now.failed else ""
+    return f"{now.rows + now.failed:,} rows{bad}, {now.rows_per_s:,.0f} rows/s"
 
 
 def choose_progress(wanted: bool, tally: Tally) -> contextlib.AbstractContextManager[None]:

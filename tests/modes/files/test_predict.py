@@ -25,10 +25,22 @@ from foretell.steps import check
 from foretell.storage import Place
 from foretell.tensors import Arrays, Datatype, TensorSpec
 from tests.modes.files.models import FEW_ROWS, ONE_WORKER, Mirror, Only, Sum, features, pipeline, table
+from tests.serving import eventually
 
 ROWS = 50
 INPUTS = ("csv", "ndjson", "jsonl", "parquet", "npy")
 OUTPUTS = ("csv", "ndjson", "parquet")
+SLOW = """
+import pathlib, time
+import foretell
+
+@foretell.model(inputs={"x": "FP32[3]"}, outputs={"y": "FP32"})
+def model(inputs):
+    if (inputs["x"] == 7).all():  # not what warms it up
+        pathlib.Path("called").touch()
+    time.sleep(0.05)
+    return {"y": inputs["x"].sum(axis=1)}
+"""
 
 
 def write_rows(path: Path, values: np.ndarray[Any, Any]) -> Path:
@@ -368,3 +380,16 @@ def test_a_device_is_not_renamed_onto(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.npy", features(3))
     (tmp_path / "pipe.csv").symlink_to("/dev/null")
     assert refused(tmp_path, source, tmp_path / "pipe.csv").code == "wrong_target"
+
+
+def test_ctrl_c_tells_what_becomes_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    write_rows(tmp_path / "rows.csv", np.full((2000, 3), 7.0))
+    words = ["predict", "slow.py:model", "rows.csv", "-o", "answers.csv", "--batch-rows", "1", "--workers", "1"]
+    command = [sys.executable, "-m", "foretell", *words]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert eventually((tmp_path / "called").exists)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.endswith("stopped: what was finished is kept beside answers.csv, and the same command goes on\n")
