@@ -23,7 +23,7 @@ CLIENTS := $(patsubst tests/clients/%_roundtrip.py,%,$(wildcard tests/clients/*_
 CHECKED := tests/test_layers.py tests/test_docs.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak torch clients runtimes check format docs bench models clean
+.PHONY: help demo test soak torch clients runtimes check lint types pages format docs bench models clean
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,9 +38,11 @@ test: $(VENV)/.dev ## run all tests but those of make check: two files at a time
 soak: $(VENV)/.dev ## run the long form of what make test does shortly: drills, swaps, floods
 	@SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/soak tests/optimize/tune tests/jobs/test_killed_workers.py tests/jobs/test_store_model.py -rA
 
-torch: $(VENV)/.dev ## bring PyTorch's build for CPUs, so that make test runs what needs it (0.9 GB)
+torch: $(VENV)/.made ## bring PyTorch's build for CPUs, so that make test runs what needs it (0.9 GB)
+	@echo "installing PyTorch, foretell and what its tests need into $(VENV) ..."
 	@$(INSTALL) --retries 1 $(TORCH)
 	@$(INSTALL) --editable '.[dev,torch]'
+	@touch $(VENV)/.dev $(VENV)/.demo
 
 clients: $(VENV)/.dev $(CLIENTS:%=$(CLIENT_VENVS)/%/.made) ## have the clients of kserve, MLServer and TensorFlow Serving ask (2.4 GB)
 	@$(BIN)/python -m pytest tests/clients -rA
@@ -48,10 +50,16 @@ clients: $(VENV)/.dev $(CLIENTS:%=$(CLIENT_VENVS)/%/.made) ## have the clients o
 runtimes: $(RUNTIMES)/.made ## run the tests of every runtime, those of torch and TensorFlow too (3 GB)
 	@$(RUNTIMES)/bin/python -m pytest tests/backends tests/convert tests/test_backends_page.py tests/test_parity.py -rs
 
-check: $(VENV)/.dev ## format, lint, types, layers, docs
+check: lint types pages ## format, lint, types, layers, docs; make -j 2 check does two at a time
+
+lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+
+types: $(VENV)/.dev
 	@$(BIN)/mypy --strict
+
+pages: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(CHECKED)
 	@$(BIN)/python docs/generate.py --check
 
