@@ -88,12 +88,6 @@ class Suspects:
         """Whether an entry was in the model when it crashed, and is to be computed alone."""
         return fingerprint(entry) in self.known
 
-    def check(self, entry: Entry) -> None:
-        """Raise Invalid ``refused_request`` for what makes the model crash."""
-        self.look()
-        for _, error in self.refusals([entry]):
-            raise error
-
     def refusals(self, batch: Iterable[Entry]) -> list[tuple[Entry, Invalid]]:
         """The members that make the model crash, with what they are told."""
         if not self._guilty:
