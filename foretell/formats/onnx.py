@@ -28,6 +28,7 @@ _CHILDREN: Mapping[str, Mapping[int, str]] = {  # message -> field number -> mes
 }
 _OPERATOR = 4  # of a Node
 _KIND = (_OPERATOR, 7)  # and its domain
+_LEARNT = ("Linear", "SVM", "Scaler", "Tree")  # of ai.onnx.ml: they keep what was learnt in attributes, which are not counted
 _TO_NODES: Mapping[str, Mapping[int, str]] = {  # the same, as far as there are nodes below
     message: {number: child for number, child in children.items() if "Tensor" not in child and child != "Entry"}
     for message, children in _CHILDREN.items()
@@ -139,7 +140,9 @@ def _describe(data: Buffer) -> dict[str, str]:
 def _describe_graph(data: Buffer) -> dict[str, str]:
     """How many parameters it stores, its operators, and those outside the standard set, which other runtimes may lack."""
     kinds, parameters = _count_graph(data)
-    facts = {"parameters": f"{parameters:,}", "operators": ", ".join(sorted({name for _, name in kinds}))}
+    facts = {"operators": ", ".join(sorted({name for _, name in kinds}))}
+    if not any(domain == "ai.onnx.ml" and name.startswith(_LEARNT) for domain, name in kinds):
+        facts = {"parameters": f"{parameters:,}", **facts}
     special = sorted(f"{domain}.{name}" for domain, name in kinds if domain not in ("", "ai.onnx"))
     return {**facts, "elsewhere": f"other runtimes may lack {', '.join(special)}"} if special else facts
 

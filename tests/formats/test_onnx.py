@@ -257,6 +257,14 @@ def test_parameters_and_operators_are_told(tmp_path: Path) -> None:
     assert "elsewhere" not in facts
 
 
+def test_parameters_are_not_told_where_an_operator_keeps_them_to_itself() -> None:
+    forest = helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml")
+    graph = helper.make_graph([forest], "g", [], [], [numpy_helper.from_array(WEIGHTS, "w")])
+    facts = describe_onnx(helper.make_model(graph).SerializeToString())
+    assert facts["operators"] == "TreeEnsembleRegressor"
+    assert "parameters" not in facts
+
+
 def test_operators_outside_the_standard_are_named() -> None:
     node = helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[0.0], scale=[1.0])
     facts = describe_onnx(build([node], [tensor("x", ["n", 3])], [tensor("y", ["n", 3])]).SerializeToString())
