@@ -11,6 +11,8 @@ from reach import Found, Reached, mark, median
 
 NOISY_GENERATOR = 0.95
 
+RATIOS = "A ratio is the median of those of each turn, in which all are asked one after the other; in brackets are the medians of both."
+
 
 def line(label: str, runs: Sequence[Figure]) -> str:
     """One server's medians, and the spread of its rate."""
@@ -36,7 +38,18 @@ def write_markdown(
     problems: Sequence[str],
     plots: Sequence[Path],
 ) -> None:
-    text = ["# Results", "", f"```\n{about}\n```", "", "## Aims", "", "| row | found | aim | |", "|---|---|---|---|"]
+    text = [
+        "# Results",
+        "",
+        f"```\n{about}\n```",
+        "",
+        "## Aims",
+        "",
+        RATIOS,
+        "",
+        "| row | found | aim | |",
+        "|---|---|---|---|",
+    ]
     text += [f"| {each.row} | {each.found} | {each.aim} | {mark(each)} |" for each in reached]
     text += ["", *(f"- {each}" for each in lines(dict(extras))), "", "## Rows", ""]
     text += ["MODEL-PROTOCOL-CLIENTSc-WORKERSw; medians, and in brackets the smallest and the largest.", ""]
