@@ -11,7 +11,7 @@ from reach import Found, Reached, mark, median
 
 NOISY_GENERATOR = 0.95
 
-RATIOS = "A ratio is the median of those of each turn, in which all are asked one after the other; in brackets are the medians of both."
+RATIOS = "A ratio is the median of those of each turn, in which all are asked one after the other; in brackets: both medians."
 
 
 def line(label: str, runs: Sequence[Figure]) -> str:

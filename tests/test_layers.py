@@ -249,6 +249,9 @@ def test_the_trusted_loader_unpickles_after_asking_for_trust() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_the_environment_is_read_by_the_command_line_only(path: Path) -> None:
+    """But for the package's first lines, which turn off what a runtime would tell of its user, unless that user chose."""
+    if name_of(path) == "__init__.py":
+        return
     for node in nodes(path):
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and isinstance(node.value, ast.Name):
             assert not (node.value.id == "os" and module_of(path)[:1] not in {("cli",), ("demo",)}), name_of(path)

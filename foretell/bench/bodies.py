@@ -1,9 +1,8 @@
-"""What is sent: rows made from the model's metadata, or given in a file, as requests of each protocol."""
+"""What is sent: rows, made up from the model's metadata or given (see ``rows.py``), as requests of each protocol."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from foretell.bench.http1 import HttpLink, write_request
 from foretell.bench.http2 import GrpcLink, write_headers, write_message
 from foretell.bench.network import Address, Sockets
 from foretell.client.codec import encode_binary, encode_json
-from foretell.errors import Setup
 from foretell.tensors import Array, Arrays, Datatype
 
 SEED = 0
@@ -53,52 +51,20 @@ def _random(described: Mapping[str, Any], rows: int, rng: np.random.Generator) -
     return rng.random(shape).astype(dtype)
 
 
-def read_rows(model: Model, path: Path, rows: int) -> list[Arrays]:
-    """The rows of a file, ``rows`` of them to a request; what is left over is not sent. Raises Setup ``broken_file``.
-
-    An .npy file holds the one input of the model; a .json file a list of rows, each an object with a value for each input.
-    """
-    try:
-        arrays = _read(model, path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        text = f"{path} does not hold rows for {model.name}: {type(error).__name__}: {error}"
-        raise Setup("broken_file", text) from error
-    lengths = {len(array) for array in arrays.values()}
-    if len(lengths) != 1 or min(lengths) < rows:
-        raise Setup("broken_file", f"{path} has {min(lengths, default=0)} rows, a request takes {rows}")
-    whole = min(lengths) // rows
-    return [{name: array[at * rows : (at + 1) * rows] for name, array in arrays.items()} for at in range(whole)]
-
-
-def _read(model: Model, path: Path) -> dict[str, Array]:
-    if path.suffix == ".npy":
-        only = model.inputs[0]
-        if len(model.inputs) > 1:
-            raise ValueError(f"an .npy file holds one input, the model takes {len(model.inputs)}: write them as .json")
-        return {only["name"]: np.load(path, allow_pickle=False).astype(_NUMPY[only["datatype"]], copy=False)}
-    found = orjson.loads(path.read_bytes())
-    table = found if isinstance(found, list) else [found]
-    return {each["name"]: _column(each, [row[each["name"]] for row in table]) for each in model.inputs}
-
-
-def _column(described: Mapping[str, Any], values: list[Any]) -> Array:
-    dtype = _NUMPY[described["datatype"]]
-    return np.array([value.encode() for value in values], dtype=object) if dtype.kind == "O" else np.array(values, dtype=dtype)
-
-
 def network(address: Address, protocol: str, model: Model, inputs: Sequence[Arrays]) -> Callable[[], Sockets]:
     """What opens fresh connections that send these inputs round and round."""
     room = bytearray(2**18)
     if protocol == "grpc":
         messages = [write_message(write_grpc(model, arrays)) for arrays in inputs]
         return lambda: Sockets(address, partial(GrpcLink, write_headers(str(address), GRPC_METHOD), messages, room))
-    write = write_binary if protocol == "binary" else write_json
-    path = f"/v2/models/{model.name}/infer"
-    requests = []
-    for arrays in inputs:
-        body, headers = write(arrays)
-        requests.append(write_request(str(address), path, body, headers))
+    requests = [write_request(str(address), *write_infer(protocol, model, arrays)) for arrays in inputs]
     return lambda: Sockets(address, partial(HttpLink, requests, room))
+
+
+def write_infer(protocol: str, model: Model, arrays: Arrays) -> tuple[str, bytes, dict[str, str]]:
+    """Path, body and headers of an infer request over HTTP, with "json" or "binary" tensors."""
+    write = write_binary if protocol == "binary" else write_json
+    return (f"/v2/models/{model.name}/infer", *write(arrays))
 
 
 def write_json(arrays: Arrays) -> tuple[bytes, dict[str, str]]:

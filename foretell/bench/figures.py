@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foretell.bench.load import Samples
-from foretell.bench.network import NO_ANSWER
+from foretell.bench.network import NEVER_SENT, NO_ANSWER
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 WINDOWS = 20
@@ -23,7 +23,12 @@ LEAST_S = 1e-6
 MOST_LAG_S = 0.001
 MOST_LAG_SHARE = 0.25
 MOST_CPU = 0.95
+IDLE_CPU = 0.1
 CONFIDENCE = 0.99
+UNANSWERED = frozenset({NO_ANSWER, NEVER_SENT})
+LEAST_GOODPUT = 0.95
+LEAST_WAITING = 10
+GROWTH = 1.5  # of the latency, from the first fifth of the requests to the last: of a queue that grows all the time it is 3
 Floats = NDArray[np.float64]
 
 
@@ -35,6 +40,8 @@ class Figures:
     ``intervals`` holds the 95 % interval of a percentile, where there are samples enough. ``rate`` counts good answers that
     came within the time; ``sent`` is the number of requests that were due. ``outcomes`` counts those without a good answer.
     ``lag_s`` is the 99th percentile of how late the generator itself was, ``cpu`` its share of one core.
+    ``waiting`` requests had no answer yet when the time ended, the last of them for ``drained_s`` more; ``behind`` says that
+    they are a queue which grew all the time.
     """
 
     sent: int
@@ -49,6 +56,14 @@ class Figures:
     lag_s: float = 0.0
     cpu: float = 0.0
     interrupted: bool = False
+    waiting: int = 0
+    drained_s: float = 0.0
+    behind: bool = False
+
+    @property
+    def well_founded(self) -> list[str]:
+        """The percentiles above which at least 10 requests lie."""
+        return enough_for(self.sent - sum(count for outcome, count in self.outcomes.items() if outcome not in UNANSWERED))
 
     def limit(self, bound_s: float | None = None) -> str:
         """Why the figures tell of the generator and not of the server; "" when they do not.
@@ -56,7 +71,8 @@ class Figures:
         It must not be late by a quarter of the p99 that is told, or of the bound that is asked for.
         """
         if self.lag_s > max(MOST_LAG_S, MOST_LAG_SHARE * (bound_s or self.latency_s["p99"])):
-            return f"the generator was the limit: it was {self.lag_s * 1e3:.1f} ms late (p99)"
+            idle = ", kept from running by other work of this machine" if self.cpu < IDLE_CPU else ""
+            return f"the generator was the limit: it was {self.lag_s * 1e3:.1f} ms late (p99){idle}"
         if self.cpu > MOST_CPU:
             return f"the generator was the limit: it used {self.cpu:.0%} of its core"
         return ""
@@ -68,15 +84,20 @@ def summarize(samples: Samples, warm_up_s: float) -> Figures:
     ends = due + took
     kept = due >= warm_up_s
     failed = [(when, waited, outcome) for when, waited, outcome in samples.failed if when >= warm_up_s]
-    lost = np.array([waited for _, waited, outcome in failed if outcome == NO_ANSWER])
+    lost = np.array([waited for _, waited, outcome in failed if outcome in UNANSWERED])
     latencies = np.concatenate([took[kept], lost])
-    when = np.concatenate([due[kept], [each for each, _, outcome in failed if outcome == NO_ANSWER]])
+    when = np.concatenate([due[kept], [each for each, _, outcome in failed if outcome in UNANSWERED]])
     seconds = max(samples.seconds - warm_up_s, 1e-9)
     early = len(due) + len(samples.failed) - int(kept.sum()) - len(failed)
     lag = np.array(samples.lag)[early:]  # in the order of sending, which is that of ``due``
     in_time = int(((ends >= warm_up_s) & (ends < samples.seconds)).sum())
+    late = [
+        *ends[ends >= samples.seconds],
+        *(at + waited for at, waited, _ in samples.failed if at + waited >= samples.seconds),
+    ]
+    sent = int(kept.sum()) + len(failed)
     return Figures(
-        sent=int(kept.sum()) + len(failed),
+        sent=sent,
         good=int(kept.sum()),
         seconds=seconds,
         rate=in_time / seconds,
@@ -88,7 +109,22 @@ def summarize(samples: Samples, warm_up_s: float) -> Figures:
         lag_s=float(np.percentile(lag, 99)) if len(lag) else 0.0,
         cpu=samples.cpu_s / samples.seconds if samples.seconds else 0.0,
         interrupted=samples.interrupted,
+        waiting=len(late),
+        drained_s=float(max(late)) - samples.seconds if late else 0.0,
+        behind=in_time < LEAST_GOODPUT * sent
+        and _is_queue(len(late), sent)
+        and (any(outcome == NEVER_SENT for _, _, outcome in failed) or _grew(when, latencies)),
     )
+
+
+def _is_queue(waiting: int, sent: int) -> bool:
+    return waiting >= LEAST_WAITING and waiting > (1 - LEAST_GOODPUT) * sent
+
+
+def _grew(when: Floats, latencies: Floats) -> bool:
+    """Whether the last fifth of the requests took longer than the first: a slow server alone is as slow at the end."""
+    fifths = np.array_split(latencies[np.argsort(when, kind="stable")], 5)
+    return bool(len(fifths[0])) and float(np.median(fifths[-1])) > GROWTH * float(np.median(fifths[0]))
 
 
 def percentiles(latencies: Floats) -> dict[str, float]:
@@ -98,9 +134,14 @@ def percentiles(latencies: Floats) -> dict[str, float]:
     return dict(zip(PERCENTILES, map(float, np.percentile(latencies, list(PERCENTILES.values()))), strict=True))
 
 
+def enough_for(count: int) -> list[str]:
+    """The percentiles above which at least 10 of ``count`` samples lie."""
+    return [name for name, share in PERCENTILES.items() if round(count * (100 - share) / 100, 6) >= 10]
+
+
 def intervals(when: Floats, latencies: Floats, starts: float, ends: float) -> dict[str, tuple[float, float]]:
     """95 % intervals of the percentiles of which at least 10 samples lie above. Latencies are counted in bins of 0.5 %."""
-    kept = {name: share / 100 for name, share in PERCENTILES.items() if round(len(latencies) * (100 - share) / 100, 6) >= 10}
+    kept = {name: PERCENTILES[name] / 100 for name in enough_for(len(latencies))}
     if not kept or ends <= starts:
         return {}
     bins = (np.log(np.maximum(latencies, LEAST_S) / LEAST_S) / np.log(BIN)).astype(int)

@@ -11,10 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from foretell.bench.network import GARBAGE, GOOD, HUNG_UP, NO_ANSWER, Link, Network
+from foretell.bench.network import GARBAGE, GOOD, HUNG_UP, MOST_LINKS, NEVER_SENT, NO_ANSWER, Link, Network
 from foretell.errors import Unavailable
 
-MOST_LINKS = 900  # below the 1,024 open files that a process may have by default
 FIRST_LINKS = 32
 LONGEST_ANSWER_S = 30.0
 LOOK_AROUND_S = 0.1
@@ -27,7 +26,8 @@ class Samples:
     """What became of the requests of one load. Times are in seconds; ``due`` counts from the start of the load.
 
     ``took`` counts from ``due``; ``lag`` is how long after ``due`` the generator got round to sending, which is its own
-    fault. ``failed`` holds due, took and outcome of every request without a good answer. ``cpu_s`` is the generator's own.
+    fault. ``failed`` holds due, took and outcome of every request without a good answer. ``cpu_s`` is the generator's own, up
+    to the end of the time and not of the last answer.
     """
 
     due: "array[float]" = field(default_factory=lambda: array("d"))
@@ -49,6 +49,8 @@ class Load:
         self.samples = Samples()
         self.links: set[Link] = set()
         self.began = 0.0
+        self.ends = float("inf")
+        self.cpu_began_s = 0.0
         self.lost_in_a_row = 0
         self.looked = 0.0
 
@@ -63,15 +65,17 @@ class Load:
     def _run(self, work: Callable[[], None], seconds: float) -> Samples:
         collecting = gc.isenabled()
         gc.disable()
-        cpu_s = time.process_time()
+        self.cpu_began_s = time.process_time()
         self.began = self.looked = self.clock()
+        self.ends = self.began + seconds
+        self.samples.seconds = seconds
         try:
             work()
         except KeyboardInterrupt:
             self.samples.interrupted = True
-        finally:
             self.samples.seconds = min(self.clock() - self.began, seconds)
-            self.samples.cpu_s = time.process_time() - cpu_s
+        finally:
+            self._read_cpu()
             self.network.close()
             if collecting:
                 gc.enable()
@@ -94,7 +98,7 @@ class Load:
                 if outcome in GOOD and not link.spent and now < ends:  # the hot way
                     note_due(link.due - began)
                     note_took(now - link.due)
-                    link.due = now
+                    link.due = link.asked = now
                     link.ask(number)
                     number += 1
                     self.lost_in_a_row = 0
@@ -140,7 +144,10 @@ class Load:
                     self._drop(link)  # the server closed what was idle
                 elif self._note(link, outcome, clock()):
                     free.append(link)
-            self._look_around(clock())
+            now = clock()
+            self._look_around(now)
+            while waiting and now - waiting[0] > self.longest_s:
+                self.samples.failed.append((waiting[0] - began, now - waiting.popleft(), NEVER_SENT))
             while waiting and (late := self._free(free, most_links)) is not None:
                 self._ask(late, sent, waiting.popleft())
 
@@ -158,7 +165,7 @@ class Load:
         return link
 
     def _ask(self, link: Link, number: int, due: float) -> None:
-        link.due = due
+        link.due, link.asked = due, self.clock()
         link.ask(number)
 
     def _drop(self, link: Link) -> None:
@@ -176,17 +183,29 @@ class Load:
         self.lost_in_a_row = self.lost_in_a_row + 1 if outcome in LOST else 0
         if outcome in LOST or link.spent:
             self._drop(link)
-        if self.lost_in_a_row >= MOST_LOST_IN_A_ROW:
-            text = f"{MOST_LOST_IN_A_ROW} requests in a row came to nothing, the last one ended so: {outcome}"
-            raise Unavailable("unreachable", text)
+        if self.lost_in_a_row >= MOST_LOST_IN_A_ROW and not (outcome == NO_ANSWER and self.samples.took):
+            raise Unavailable("unreachable", self._came_to_nothing(outcome))
         return link in self.links
+
+    def _came_to_nothing(self, outcome: str) -> str:
+        text = f"{MOST_LOST_IN_A_ROW} requests in a row came to nothing, the last one ended so: {outcome}"
+        if not self.samples.took:
+            return text
+        before = f"{len(self.samples.took):,} requests were answered well, then {text}"
+        return f"{before}; the server ended, or the load is more than it takes: then give a lower --rate or fewer --clients"
+
+    def _read_cpu(self) -> None:
+        if not self.samples.cpu_s:
+            self.samples.cpu_s = time.process_time() - self.cpu_began_s
 
     def _look_around(self, now: float) -> int:
         """Give up what waits for too long; how many were given up."""
+        if now >= self.ends:
+            self._read_cpu()
         if now - self.looked < LOOK_AROUND_S:
             return 0
         self.looked = now
-        late = [link for link in self.links if link.busy and now - link.due > self.longest_s]
+        late = [link for link in self.links if link.busy and now - link.asked > self.longest_s]
         for link in late:
             self._note(link, NO_ANSWER, now)
         return len(late)

@@ -3,6 +3,7 @@
 A link carries one request at a time. What speaks a protocol is a link of its own: see ``http1.py`` and ``http2.py``.
 """
 
+import resource
 import select
 import socket
 import time
@@ -15,15 +16,18 @@ from urllib.parse import urlsplit
 from foretell.errors import Setup, Unavailable
 
 CONNECT_WITHIN_S = 5.0
+MOST_LINKS = 900  # below the 1,024 open files that a process may have by default
+SPARE_FILES = 100  # what the process has open besides
 COARSE_S = 0.002  # what poll may oversleep, and some
-HUNG_UP, GARBAGE, NO_ANSWER = "hung up", "no HTTP", "no answer"
+HUNG_UP, GARBAGE, NO_ANSWER, NEVER_SENT = "hung up", "no HTTP", "no answer", "never sent"
 GOOD = frozenset({"200", "OK"})
 
 
 class Link(Protocol):
-    """One connection. ``due`` is when its request was meant to be sent, in seconds of the network's clock."""
+    """One connection. ``due`` is when its request was meant to be sent, ``asked`` when it was, by the network's clock."""
 
     due: float
+    asked: float
     busy: bool
     spent: bool
     """True when the other side said that it will hang up: no further request fits."""
@@ -85,12 +89,19 @@ class Address:
             raise Unavailable("unreachable", f"nobody listens at {self}: {error.strerror or error}") from error
 
 
+def most_links() -> int:
+    """How many connections a load may have: 900, or fewer where this process may open fewer files (``ulimit -n``)."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_LINKS if files == resource.RLIM_INFINITY else max(min(MOST_LINKS, files - SPARE_FILES), 1)
+
+
 class SocketLink(ABC):
     """What every protocol over a socket shares: bytes out, without waiting."""
 
     def __init__(self, opened: socket.socket, watch: Callable[[int, int], None]) -> None:
         self.socket = opened
         self.due = 0.0
+        self.asked = 0.0
         self.busy = False
         self.spent = False
         self._watch = watch

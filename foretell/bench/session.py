@@ -6,17 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from foretell.bench.arrivals import ARRIVALS
-from foretell.bench.bodies import make_rows, network, read_rows
-from foretell.bench.figures import Figures, summarize
+from foretell.bench.bodies import make_rows, network, write_infer
+from foretell.bench.figures import IDLE_CPU, Figures, summarize
 from foretell.bench.load import Load, Samples
-from foretell.bench.network import Network
+from foretell.bench.network import Network, most_links
+from foretell.bench.rows import example_rows, read_rows
 from foretell.bench.scenarios import OFFLINE, ROWS, Verdict, first_rate, run_offline, run_scenario
 from foretell.bench.sweep import Step, Sweep, sweep
-from foretell.bench.target import Target, check_first, find_target
+from foretell.bench.target import Target, check_first, find_target, told_of
+from foretell.errors import Setup
+from foretell.tensors import Arrays
 
 WARM_UP = 0.2  # of the time, at most as much as below
 MOST_WARM_UP_S = 5.0
 MOST_BODIES_OF_A_FILE = 10_000
+LESS = "give a lower --rate, or have the highest that is good found with --sweep"
+MADE_UP, OF_A_FILE, EXAMPLE = "made up", "those of the file", "the server's own example, again and again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +46,11 @@ class Wanted:
 
 @dataclass
 class Report:
-    """What came of it. ``figures`` is that of the one load, or of the knee."""
+    """What came of it. ``figures`` is that of the one load, or of the knee; ``rows`` says whose rows were sent."""
 
     wanted: Wanted
     model: str = ""
+    rows: str = MADE_UP
     figures: Figures | None = None
     sweep: Sweep | None = None
     verdict: Verdict | None = None
@@ -57,12 +63,16 @@ class Report:
         if self.figures.interrupted:
             return "it was interrupted: these are the figures up to then"
         bound_s = self.wanted.slo_s if self.sweep is not None else None
-        return self.figures.limit(bound_s) or ("" if self.figures.good else "no request got a good answer")
+        if problem := self.figures.limit(bound_s):
+            return problem + (f"; {LESS}" if self.wanted.rate is not None and self.figures.cpu >= IDLE_CPU else "")
+        if self.wanted.rate is not None and self.figures.behind:
+            return f"the server did not keep up with {self.wanted.rate:,g} requests/s; {LESS}"
+        return "" if self.figures.good else "no request got a good answer"
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain data. Times are in seconds."""
         wanted = {**asdict(self.wanted), "data": str(self.wanted.data) if self.wanted.data else None}
-        found: dict[str, Any] = {"wanted": {**wanted, "model": self.model}, "problem": self.problem}
+        found: dict[str, Any] = {"wanted": {**wanted, "model": self.model}, "rows": self.rows, "problem": self.problem}
         if self.figures is not None:
             found["figures"] = asdict(self.figures)
         if self.sweep is not None:
@@ -92,6 +102,11 @@ class Session:
 
     def closed(self, clients: int) -> tuple[Figures, Samples]:
         """So many clients, each with one request at a time."""
+        if clients > (most := most_links()):
+            raise Setup(
+                "wrong_setting",
+                f"this process may open {most} connections: raise it with `ulimit -n 4096`, or give fewer --clients",
+            )
         samples = Load(self.connect()).run_closed(clients, self.warm_up_s + self.wanted.seconds)
         return summarize(samples, self.warm_up_s), samples
 
@@ -99,7 +114,7 @@ class Session:
         """So many requests a second, whatever becomes of them."""
         seconds = self.warm_up_s + self.wanted.seconds
         times = ARRIVALS[self.wanted.arrivals](rate, seconds, 0)
-        return summarize(Load(self.connect()).run_open(times.tolist(), seconds), self.warm_up_s)
+        return summarize(Load(self.connect()).run_open(times.tolist(), seconds, most_links()), self.warm_up_s)
 
     def run(self, shown: Callable[[Step], None]) -> Report:
         wanted, report = self.wanted, Report(self.wanted)
@@ -121,18 +136,40 @@ def bench(wanted: Wanted, shown: Callable[[Step], None]) -> Report:
     if wanted.scenario == OFFLINE and "://" not in wanted.where:
         return _offline(wanted)
     with find_target(wanted.where, wanted.protocol, wanted.model) as target:
-        connect = _connect(wanted, target)
-        check_first(connect())
+        connect, rows = _connect(wanted, target)
         report = Session(wanted, connect).run(shown)
-        report.model = target.model.name
+        report.model, report.rows = target.model.name, rows
         return report
 
 
-def _connect(wanted: Wanted, target: Target) -> Callable[[], Network]:
+def _connect(wanted: Wanted, target: Target) -> tuple[Callable[[], Network], str]:
+    """What opens connections that send rows, tried once, and whose rows they are. Raises Unavailable or Setup.
+
+    A model may refuse rows that are made up, as one of pictures does: then the server may know one that it takes.
+    """
     rows = ROWS[wanted.scenario] if wanted.scenario else wanted.rows
-    model = target.model
-    inputs = make_rows(model, rows) if wanted.data is None else read_rows(model, wanted.data, rows)[:MOST_BODIES_OF_A_FILE]
-    return network(target.address, target.protocol, model, inputs)
+    if wanted.data is not None:
+        return _tried(target, read_rows(target.model, wanted.data, rows)[:MOST_BODIES_OF_A_FILE]), OF_A_FILE
+    try:
+        return _tried(target, make_rows(target.model, rows)), MADE_UP
+    except Setup:
+        example = example_rows(target.model, target.http, rows) if target.http else []
+        if not example:
+            raise
+        return _tried(target, example), EXAMPLE
+
+
+def _tried(target: Target, inputs: list[Arrays]) -> Callable[[], Network]:
+    connect = network(target.address, target.protocol, target.model, inputs)
+    try:
+        check_first(connect())
+    except Setup as error:
+        if target.protocol == "grpc" or not (
+            told := told_of(target.address, *write_infer(target.protocol, target.model, inputs[0]))
+        ):
+            raise
+        raise Setup(error.code, f"{error.message}; the server said: {told}") from error
+    return connect
 
 
 def _offline(wanted: Wanted) -> Report:

@@ -1,35 +1,43 @@
 """Who is measured: a server that runs, or a model at a path, served for the time by a server of its own."""
 
 import contextlib
+import http.client
 import re
 import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from foretell.bench.bodies import Model
 from foretell.bench.network import GOOD, Address, Network
 from foretell.client import Client
 from foretell.client.options import Options
 from foretell.errors import Setup, Unavailable
+from foretell.observe.logs import escape
 from foretell.plugins import needs_extra
+from foretell.tensors import Datatype
 
 READY_WITHIN_S = 300.0
 ANSWER_WITHIN_S = 30.0
 STOP_WITHIN_S = 10.0
+MOST_BYTES_OF_A_REFUSAL = 2**16
+MOST_CHARS_OF_A_REFUSAL = 300
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where the load goes, in which protocol ("json", "binary" or "grpc"), to which model."""
+    """Where the load goes, in which protocol ("json", "binary" or "grpc"), to which model. ``http``: None when not known."""
 
     address: Address
     protocol: str
     model: Model
+    http: Address | None = None
 
 
 @contextlib.contextmanager
@@ -38,9 +46,9 @@ def find_target(where: str, protocol: str, model: str | None) -> Iterator[Target
     if "://" in where:
         yield _describe(Address.parse(where), protocol, model)
         return
-    with served(where, protocol) as (http, grpc):
-        name = model or _only_model(http)
-        yield _describe(grpc if protocol == "grpc" else http, protocol, name)
+    with served(where, protocol) as (web, grpc):
+        name = model or _only_model(web)
+        yield replace(_describe(grpc if protocol == "grpc" else web, protocol, name), http=web)
 
 
 def check_first(network: Network) -> None:
@@ -59,6 +67,19 @@ def check_first(network: Network) -> None:
         raise Setup("wrong_setting", text + "and give rows that the model takes with --data")
 
 
+def told_of(address: Address, path: str, body: bytes, headers: Mapping[str, str]) -> str:
+    """What the server says to a request that it refuses; "" when it says nothing that can be read."""
+    line = http.client.HTTPConnection(address.host, address.port, timeout=ANSWER_WITHIN_S)
+    try:
+        line.request("POST", path, body, dict(headers))
+        said = orjson.loads(line.getresponse().read(MOST_BYTES_OF_A_REFUSAL))
+    except (OSError, http.client.HTTPException, orjson.JSONDecodeError):
+        return ""
+    finally:
+        line.close()
+    return escape(str(said.get("error", "")), MOST_CHARS_OF_A_REFUSAL) if isinstance(said, dict) else ""
+
+
 def _describe(address: Address, protocol: str, name: str | None) -> Target:
     if protocol == "grpc":
         if name is None:
@@ -69,7 +90,7 @@ def _describe(address: Address, protocol: str, name: str | None) -> Target:
     name = name or _only_model(address)
     with Client(f"http://{address}", timeout_s=ANSWER_WITHIN_S, options=Options()) as client:
         found: Any = client.metadata(name)
-    return Target(address, protocol, Model(name, _checked(found.get("inputs"), address)))
+    return Target(address, protocol, Model(name, _checked(found.get("inputs"), address)), address)
 
 
 def _checked(inputs: Any, address: Address) -> list[dict[str, Any]]:
@@ -77,7 +98,8 @@ def _checked(inputs: Any, address: Address) -> list[dict[str, Any]]:
     wanted = (("name", str), ("datatype", str), ("shape", list))
     if not (isinstance(inputs, list) and inputs and all(isinstance(each, dict) for each in inputs)):
         raise Unavailable("unreachable", f"what answers at {address} does not say what the model takes: it is no model server")
-    if not all(isinstance(each.get(key), kind) for each in inputs for key, kind in wanted):
+    known = all(isinstance(each.get(key), kind) for each in inputs for key, kind in wanted)
+    if not known or not all(each["datatype"] in Datatype.__members__ for each in inputs):
         raise Unavailable("unreachable", f"what answers at {address} does not describe its inputs as the protocol does")
     return inputs
 
@@ -125,14 +147,14 @@ def served(path: str, protocol: str, *flags: str) -> Iterator[tuple[Address, Add
             assert server.stdout is not None
             readable, _, _ = select.select([server.stdout], [], [], READY_WITHIN_S)
             ready = server.stdout.readline() if readable else ""
-            http = re.search(r"http://(\S+?):(\d+)", ready)
+            web = re.search(r"http://(\S+?):(\d+)", ready)
             grpc = re.search(r"gRPC (\S+):(\d+)", ready)
-            if http is None or (protocol == "grpc" and grpc is None):
+            if web is None or (protocol == "grpc" and grpc is None):
                 server.terminate()
                 log.seek(0)
                 told = [line for line in log.read().splitlines() if line.startswith("foretell: ")]
                 raise Setup("broken_model", f"{path} is not served: {told[-1][10:] if told else 'the server does not say why'}")
-            yield Address(http[1], int(http[2])), Address((grpc or http)[1], int((grpc or http)[2]))
+            yield Address(web[1], int(web[2])), Address((grpc or web)[1], int((grpc or web)[2]))
         finally:
             server.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):

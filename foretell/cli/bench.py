@@ -34,7 +34,7 @@ from foretell.cli.reading import SOME_ROWS_FAILED, read_settings
     "--data",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Rows to send, as .json or .npy.  [default: made up]",
+    help="Rows to send: .json, .ndjson, .npy, or a picture.  [default: made up]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw the result: .png, .svg or .pdf.")
@@ -48,6 +48,7 @@ def bench(target: str, model: str | None, **options: Any) -> None:
       foretell bench model.onnx
       foretell bench http://127.0.0.1:8000 threat --rate 500 --seconds 30
       foretell bench http://127.0.0.1:8000 threat --clients 32 --json
+      foretell bench http://127.0.0.1:8000 digits --data digit.png
       foretell bench model.onnx --scenario server --slo-ms 15
     """
     loads = [name for name in ("sweep", "rate", "clients", "scenario") if options[name]]

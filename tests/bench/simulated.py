@@ -11,6 +11,7 @@ class SimulatedLink:
     def __init__(self, network: "SimulatedNetwork") -> None:
         self.network = network
         self.due = 0.0
+        self.asked = 0.0
         self.busy = False
         self.spent = False
         self.outcome = ""

@@ -9,7 +9,7 @@ from foretell.bench.load import Load
 from foretell.errors import Unavailable
 from foretell.testing import FakeClock
 
-from .simulated import SimulatedNetwork
+from .simulated import SimulatedLink, SimulatedNetwork
 
 
 def quick(_: float) -> float:
@@ -109,3 +109,54 @@ def test_ctrl_c_ends_a_load_with_the_figures_so_far() -> None:
     assert samples.interrupted
     assert len(samples.took) == pytest.approx(500, abs=2)
     assert samples.seconds < 1.0
+
+
+def test_a_low_rate_counts_over_the_whole_time_and_not_up_to_the_last_answer() -> None:
+    network = SimulatedNetwork(FakeClock(), quick)
+    figures = summarize(Load(network).run_open([0.1, 0.2], 10.0), 0.0)
+    assert figures.rate == pytest.approx(0.2)
+    assert figures.cpu < 0.5
+
+
+def test_a_time_without_a_request_is_no_work_of_the_generator() -> None:
+    figures = summarize(Load(SimulatedNetwork(FakeClock(), quick)).run_open([], 10.0), 0.0)
+    assert figures.sent == 0
+    assert figures.limit() == ""
+
+
+def test_a_rate_above_what_is_served_leaves_a_queue_that_grew() -> None:
+    network = SimulatedNetwork(FakeClock(), lambda _: 0.01)
+    figures = summarize(Load(network).run_open(constant(200.0, 10.0).tolist(), 10.0), 2.0)
+    assert figures.behind
+    assert figures.rate == pytest.approx(100, rel=0.02)
+    assert figures.waiting == pytest.approx(1000, rel=0.02)
+    assert figures.drained_s == pytest.approx(10.0, rel=0.02)
+
+
+def test_a_server_that_is_only_slow_is_not_behind() -> None:
+    class Slow(SimulatedNetwork):
+        """Every request takes a second, however many there are."""
+
+        def take(self, link: SimulatedLink) -> None:
+            self.free_at = self.fake.now
+            super().take(link)
+
+    figures = summarize(Load(Slow(FakeClock(), lambda _: 1.0)).run_open(constant(100.0, 2.0).tolist(), 2.0), 0.4)
+    assert figures.waiting == pytest.approx(100, abs=2)
+    assert not figures.behind
+
+
+def test_what_waits_too_long_for_a_connection_is_never_sent_and_the_load_goes_on() -> None:
+    network = SimulatedNetwork(FakeClock(), lambda _: 0.01)
+    figures = summarize(Load(network, longest_s=1.0).run_open(constant(1000.0, 3.0).tolist(), 3.0, most_links=10), 0.0)
+    assert set(figures.outcomes) == {"never sent"}
+    assert figures.good + figures.outcomes["never sent"] == figures.sent == 3000
+    assert figures.good > 300
+    assert figures.behind
+
+
+def test_answers_that_stop_coming_do_not_make_the_server_unreachable() -> None:
+    network = SimulatedNetwork(FakeClock(), lambda at: 0.01 if at < 1.0 else 1e6)
+    figures = summarize(Load(network, longest_s=2.0).run_open(constant(300.0, 2.0).tolist(), 2.0), 0.0)
+    assert figures.good > 50
+    assert figures.outcomes["no answer"] > 100

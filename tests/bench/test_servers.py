@@ -1,7 +1,10 @@
 """``foretell bench`` on real servers: our own, and some that no load generator should trust."""
 
+import base64
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,12 +14,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+import foretell
+from foretell.bench import target
 from foretell.bench.load import Load
 from foretell.bench.network import Address, Sockets
-from foretell.bench.session import Report, Wanted, bench
+from foretell.bench.session import EXAMPLE, Report, Wanted, bench
 from foretell.bench.sweep import Step
 from foretell.cli import cli
 from foretell.errors import ForetellError, Unavailable
+from foretell.modes.http.examples import picture
 from tests.serving import Served, free_port, serving
 
 pytestmark = pytest.mark.clocked
@@ -91,7 +97,7 @@ def test_the_rows_of_a_file_are_sent(served: Served, tmp_path: Path) -> None:
 
 def test_rows_that_the_model_refuses_are_told_before_anything_is_measured(served: Served, tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text('[{"x": [1, 2, 3]}]')
-    with pytest.raises(ForetellError, match="'400'"):
+    with pytest.raises(ForetellError, match=r"'400'.*the server said: .*\[\?, 2\]"):
         measure(served, clients=1, data=tmp_path / "rows.json")
 
 
@@ -99,6 +105,63 @@ def test_a_file_without_the_models_input_is_refused_by_name(served: Served, tmp_
     (tmp_path / "rows.json").write_text('[{"z": 1}]')
     with pytest.raises(ForetellError, match=r"rows\.json.*'x'"):
         measure(served, clients=1, data=tmp_path / "rows.json")
+
+
+DIGITS = Path(foretell.__file__).parent / "demo" / "models" / "digits"
+
+
+@pytest.fixture(scope="module")
+def digits() -> Iterator[str]:
+    """The demo's model of pictures."""
+    with target.served(str(DIGITS), "json") as (address, _):
+        yield f"http://{address}"
+
+
+@pytest.mark.parametrize("protocol", ["json", "binary"])
+def test_a_model_of_pictures_is_sent_the_servers_own_example(digits: str, protocol: str) -> None:
+    report = bench(Wanted(where=digits, clients=1, seconds=0.4, protocol=protocol, rows=2), nothing)
+    assert report.figures is not None
+    assert report.figures.good == report.figures.sent > 0
+    assert report.rows == EXAMPLE
+
+
+@pytest.mark.parametrize("protocol", ["json", "binary"])
+def test_a_model_of_pictures_is_sent_those_of_a_file(digits: str, protocol: str, tmp_path: Path) -> None:
+    (tmp_path / "ring.png").write_bytes(picture())
+    (tmp_path / "rings.json").write_text(json.dumps([{"image": {"b64": base64.b64encode(picture()).decode()}}]))
+    for name in ("ring.png", "rings.json"):
+        wanted = Wanted(where=digits, rate=50.0, seconds=0.4, protocol=protocol, data=tmp_path / name)
+        figures = bench(wanted, nothing).figures
+        assert figures is not None
+        assert figures.good == figures.sent > 0
+
+
+def test_a_rate_above_what_the_server_can_do_is_said_so_with_what_to_type(tmp_path: Path) -> None:
+    with serving(tmp_path, "--engine-max-batch-rows", "1", models={"five": FIVE_MS}) as server:
+        result = run(f"http://127.0.0.1:{server.port}", "--rate", "1000", "--seconds", "1", "--plot", str(tmp_path / "p.png"))
+    assert result.exit_code == 3
+    assert "of 1,000 requests/s asked for" in result.stdout
+    assert "the server did not keep up" in result.stdout
+    assert "--sweep" in result.stdout
+
+
+def test_a_bound_that_no_rate_can_keep_shows_no_nan_and_blames_no_generator(tmp_path: Path) -> None:
+    with serving(tmp_path, models={"five": FIVE_MS}) as server:
+        result = run(f"http://127.0.0.1:{server.port}", "--slo-ms", "0.01", "--seconds", "0.3")
+    assert result.exit_code == 3
+    assert "nan" not in result.output
+    assert "generator was the limit" not in result.output
+    assert "allow more than 0.01 ms with --slo-ms" in result.stdout
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_rates_of_a_sweep_are_printed_once_to_one_place(served: Served, together: bool) -> None:
+    line = [sys.executable, "-m", "foretell", "bench", f"http://127.0.0.1:{served.port}", "double", "--seconds", "0.1"]
+    error = subprocess.STDOUT if together else subprocess.PIPE
+    done = subprocess.run([*line, "--slo-ms", "0.001"], stdout=subprocess.PIPE, stderr=error, text=True, check=False)
+    assert "asked/s" in done.stdout
+    assert " requests/s  p99 " not in done.stdout
+    assert together or " requests/s  p99 " in done.stderr
 
 
 def test_a_server_with_several_models_asks_for_a_name_and_lists_them(served: Served) -> None:
@@ -261,6 +324,18 @@ def load_on(port: int, longest_s: float = 0.3) -> Load:
 def test_a_server_that_gives_no_answer_ends_the_load_within_bounds(answer: Callable[[socket.socket], None]) -> None:
     with rude(answer) as port, pytest.raises(Unavailable, match="in a row came to nothing"):
         load_on(port).run_closed(120, 60.0)  # it ends long before: as soon as so many were lost
+
+
+def test_a_server_that_goes_away_is_told_with_what_was_answered_before() -> None:
+    answers = iter(range(5))
+
+    def goes_away(connection: socket.socket) -> None:
+        while connection.recv(100_000) and next(answers, None) is not None:
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        connection.shutdown(socket.SHUT_RDWR)
+
+    with rude(goes_away) as port, pytest.raises(Unavailable, match=r"5 requests were answered well, then .* lower --rate"):
+        load_on(port).run_open([0.002 * each for each in range(1000)], 2.0)
 
 
 @pytest.mark.parametrize("answer", [chunked, slow_head, last_answer])

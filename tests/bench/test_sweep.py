@@ -6,7 +6,7 @@ from foretell.bench.figures import Figures, summarize
 from foretell.bench.load import Load, Samples
 from foretell.bench.scenarios import run_scenario
 from foretell.bench.session import Session, Wanted
-from foretell.bench.sweep import Step, sweep
+from foretell.bench.sweep import Step, problem_of, sweep
 from foretell.testing import FakeClock
 
 from .simulated import SimulatedNetwork
@@ -94,3 +94,56 @@ def test_an_interrupted_load_is_not_relied_on() -> None:
     found = sweep(lambda rate: summarize(samples, 0.0), 10.0, 0.1, nothing)
     assert len(found.steps) == 1
     assert found.steps[0].problem == "interrupted"
+
+
+def of_latency(took_s: float, rate: float, *, lag_s: float = 0.0, cpu: float = 0.0) -> Figures:
+    samples = Samples(seconds=10.0, cpu_s=10.0 * cpu)
+    count = max(round(rate * 10), 1)
+    samples.due.extend(each / rate for each in range(count))
+    samples.took.extend([took_s] * count)
+    samples.lag.extend([lag_s] * count)
+    return summarize(samples, 0.0)
+
+
+def test_a_rate_that_failed_by_chance_is_tried_once_more() -> None:
+    tried: list[float] = []
+
+    def load(rate: float) -> Figures:
+        tried.append(rate)
+        return of_latency(0.001 if rate < 300 and len(tried) != 2 else 0.2, rate)
+
+    found = sweep(load, 100.0, 0.1, nothing)
+    assert tried[:4] == pytest.approx([100.0, 160.0, 160.0, 256.0])
+    assert found.knee is not None
+    assert found.knee.rate == pytest.approx(300, rel=0.05)
+    assert [step.rate for step in found.rates] == sorted(set(tried))
+
+
+def test_a_second_failure_counts() -> None:
+    tried: list[float] = []
+
+    def load(rate: float) -> Figures:
+        tried.append(rate)
+        return of_latency(0.001 if rate < 150 else 0.2, rate)
+
+    sweep(load, 100.0, 0.1, nothing)
+    assert tried[1:3] == pytest.approx([160.0, 160.0])
+    assert tried[3] < 160
+
+
+def test_a_bound_that_no_rate_can_keep_ends_the_sweep_at_once() -> None:
+    found = sweep(lambda rate: of_latency(0.001, rate), 100.0, 0.00001, nothing)
+    assert found.knee is None
+    assert len(found.steps) == 1
+
+
+def test_a_sweep_does_not_go_down_to_loads_without_requests() -> None:
+    found = sweep(lambda rate: of_latency(2.0, rate), 100.0, 0.1, nothing)
+    assert found.knee is None
+    assert all(step.figures.sent >= 2 for step in found.steps)
+
+
+def test_requests_that_were_slow_without_the_generators_lateness_are_not_blamed_on_it() -> None:
+    assert problem_of(of_latency(0.2, 10.0, lag_s=0.03), 0.1) == "p99 is 200.0 ms"
+    assert "generator" in problem_of(of_latency(0.11, 10.0, lag_s=0.03), 0.1)
+    assert "generator" in problem_of(of_latency(0.2, 10.0, cpu=0.99), 0.1)
