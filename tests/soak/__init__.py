@@ -3,7 +3,6 @@
 import os
 from typing import TypeVar
 
-
 T = TypeVar("T")
 
 

@@ -15,16 +15,19 @@ import pyarrow.csv
 from foretell.errors import Broken, Setup
 from foretell.modes.files.cells import Cells
 from foretell.modes.files.columns import Binding, bind, needed
-from foretell.modes.files.lines import csv_ends
+from foretell.modes.files.lines import count_lines, csv_ends
 from foretell.modes.files.outputs import as_text, to_arrow, with_arrow
 from foretell.modes.files.partitions import partition_of, with_partition
+from foretell.modes.files.quotes import find_quotes
 from foretell.modes.files.rechunk import rechunk
 from foretell.modes.files.rows import Answers, BadRow, Chunk, Numbers, Rows, Sheet, Source, leading_columns
+from foretell.modes.files.section import Extent, Section
 from foretell.modes.files.selection import kept_columns, selection_of
 from foretell.tensors import Array, Datatype
 
 BLOCK_BYTES = 2**20
-"""Bytes parsed at a time, and so the longest row."""
+"""Bytes parsed at a time."""
+NOT_CLOSED = 'is not closed in front of a comma or a line end: close it, remove it, or write "" for a quote that is text'
 BOM = b"\xef\xbb\xbf"
 MOST_REFUSED = 100_000
 """Rows of the wrong length in a row, after which the whole file is refused: its delimiter must be another."""
@@ -34,22 +37,26 @@ def read(source: Source) -> "CsvReader":
     """Opens the file and matches its header. Raises Setup."""
     with contextlib.ExitStack() as on_refusal:
         stream = on_refusal.enter_context(source.path.open("rb"))
-        if source.shard is None:
-            header, start = read_header(stream, str(source.path))
-            stop = stream.seek(0, os.SEEK_END)
-        else:
-            header, start, stop = list(source.shard.columns), source.shard.start, source.shard.stop
+        header, extent = _extent_of(source, stream)
         _refuse_other_separators(header, source)
-        stream.seek(start)
-        reader = CsvReader(source, Section(stream, stop - start), header, bind(source, header, partition_of(source)))
+        section = Section(stream, extent, BLOCK_BYTES, len(header))
+        reader = CsvReader(source, section, header, bind(source, header, partition_of(source)))
         on_refusal.pop_all()
     return reader
+
+
+def _extent_of(source: Source, stream: BinaryIO) -> tuple[list[str], Extent]:
+    """The names of the columns, and where their rows lie."""
+    if source.shard is not None:
+        return list(source.shard.columns), Extent(source.shard.start, source.shard.stop, source.shard.first_line)
+    header, start, line = read_header(stream, str(source.path))
+    return header, Extent(start, stream.seek(0, os.SEEK_END), line)
 
 
 class CsvReader:
     """Rows of a CSV file. Cells are split here as text and become numbers in ``decode``."""
 
-    def __init__(self, source: Source, section: "Section", header: Sequence[str], bindings: Sequence[Binding]) -> None:
+    def __init__(self, source: Source, section: Section, header: Sequence[str], bindings: Sequence[Binding]) -> None:
         self.source = source
         self.section = section
         self.header = header
@@ -80,18 +87,24 @@ class CsvReader:
 
     def _batches(self, refused: deque[BadRow]) -> Iterator[Any]:
         def refuse(row: Any) -> str:
-            error = f"the row has {row.actual_columns} cells, the header {row.expected_columns}"
-            refused.append(BadRow(self.source.first_row + row.number - 1, "bad_row", error))
+            refused.append(BadRow(self.source.first_row + row.number - 1, "bad_row", self._why(row)))
             return "skip" if len(refused) < MOST_REFUSED else "error"
 
         try:
             reader = self._open(refuse)
             for batch in reader or ():
                 yield batch.rename_columns(self.columns)
-        except (pa.ArrowException, OSError) as error:
-            raise Setup(
-                "broken_file", f"{self.source.path} cannot be read as CSV with rows of up to {BLOCK_BYTES} bytes: {error}"
-            ) from error
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise Setup("broken_file", f"{self.source.path} cannot be read as CSV: {error}") from error
+
+    def _why(self, row: Any) -> str:
+        """What is wrong with a row that Arrow refused."""
+        line = self.section.faults.pop(row.text, None)
+        if line is not None:
+            return f"the quote opened in line {line} {NOT_CLOSED}"
+        error = f"the row has {row.actual_columns} cells, the header {row.expected_columns}"
+        more = row.text.count("\n") or row.text.count("\r")
+        return f"{error}; quotes make one row of {more + 1} lines: is one of them lost, or too many?" if more else error
 
     def _open(self, refuse: Any) -> Any:
         """Arrow's reader behind the header, or None if nothing is there. On one thread, as only then rows have numbers."""
@@ -110,7 +123,7 @@ class CsvReader:
         names = [str(place) for place in range(len(self.header))]
         reading = pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names)
         parsing = pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse)
-        if not self.section.length:
+        if self.section.extent.start == self.section.extent.stop:
             return None
         return pa.csv.open_csv(self.section, reading, parsing, options)
 
@@ -154,20 +167,26 @@ class CsvWriter:
         return len(_header_line(self.header or []))
 
 
-def read_header(stream: BinaryIO, path: str) -> tuple[list[str], int]:
-    """The names in the first line that is not blank, and the byte behind it. Raises Setup ``broken_file``."""
+def read_header(stream: BinaryIO, path: str) -> tuple[list[str], int, int]:
+    """The names in the first line that is not blank, the byte behind it, and the line of that. Raises Setup ``broken_file``."""
     block = stream.read(BLOCK_BYTES)
     start = len(BOM) if block.startswith(BOM) else 0
-    ends = csv_ends(block[start:])
-    stop = start + int(ends[0]) if len(ends) else len(block)
+    rows = block[start:]
+    quotes = find_quotes(rows, last=len(block) < BLOCK_BYTES)
+    ends = csv_ends(rows, quotes)
+    stop = int(ends[0]) if len(ends) else len(rows)
+    fault = min([*quotes.faults, quotes.open if quotes.open is not None else stop])
+    if fault < stop:
+        where = f"the quote opened in line {count_lines(rows[:fault]) + 1}"
+        raise Setup("broken_file", f"{path} has a header that cannot be read: {where} {NOT_CLOSED}")
     try:
-        line = block[start:stop].decode("utf-8")
+        line = rows[:stop].decode("utf-8")
         header = next((row for row in csv.reader(io.StringIO(line.strip("\r\n"), newline="")) if row), None)
     except (UnicodeDecodeError, csv.Error) as error:
         raise Setup("broken_file", f"{path} has a header that cannot be read: {error}: save it as CSV in UTF-8") from error
     if header is None:
         raise Setup("broken_file", f"{path} is empty: the first row of a CSV file names its columns")
-    return [name.strip() for name in header], stop
+    return [name.strip() for name in header], start + stop, count_lines(rows[:stop]) + 1
 
 
 def _refuse_other_separators(header: Sequence[str], source: Source) -> None:
@@ -202,34 +221,6 @@ def _spread(name: str, column: Any) -> Iterator[tuple[str, Any]]:
     flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
     for i in range(flat.shape[1]):
         yield f"{name}_{i}", to_arrow(flat[:, i], name)
-
-
-class Section:
-    """The next ``length`` bytes of a stream, as a stream that Arrow reads."""
-
-    def __init__(self, stream: BinaryIO, length: int) -> None:
-        self.stream = stream
-        self.length = length
-        self.left = length
-
-    @property
-    def closed(self) -> bool:
-        return self.stream.closed
-
-    @property
-    def done(self) -> float:
-        return 1 - self.left / self.length if self.length else 1.0
-
-    def read(self, size: int = -1) -> bytes:
-        data = self.stream.read(self.left if size < 0 else min(size, self.left))
-        self.left -= len(data)
-        return data
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.stream.close()
 
 
 def _header_line(names: Sequence[str]) -> bytes:

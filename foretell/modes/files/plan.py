@@ -63,8 +63,8 @@ def _csv(file: Input, size: Cut) -> Iterator[Shard]:
     from foretell.modes.files.csv import read_header
 
     with file.place.open("rb") as stream:
-        header, start = read_header(stream, str(file.place))
-        yield from (replace(shard, columns=tuple(header)) for shard in _lines(file, stream, start, size))
+        header, start, line = read_header(stream, str(file.place))
+        yield from (replace(shard, columns=tuple(header)) for shard in _lines(file, stream, start, size, line))
 
 
 def _ndjson(file: Input, size: Cut) -> Iterator[Shard]:
@@ -78,11 +78,12 @@ def _ndjson(file: Input, size: Cut) -> Iterator[Shard]:
         yield from (replace(shard, columns=tuple(keys), lists=lists) for shard in _lines(file, stream, start, size))
 
 
-def _lines(file: Input, stream: object, start: int, size: Cut) -> Iterator[Shard]:
+def _lines(file: Input, stream: object, start: int, size: Cut, line: int = 1) -> Iterator[Shard]:
     first, piece = 0, None
     for piece in cut(stream, start, file.format, size.rows, size.bytes):  # type: ignore[arg-type]
-        yield _shard(file, piece.start, piece.stop, first, piece.rows, piece.stop - piece.start)
-        first += piece.rows
+        shard = _shard(file, piece.start, piece.stop, first, piece.rows, piece.stop - piece.start)
+        yield replace(shard, first_line=line)
+        first, line = first + piece.rows, line + piece.lines
     if piece is None:
         yield _shard(file, start, start, 0, 0, file.size)
 

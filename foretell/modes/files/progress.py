@@ -17,8 +17,8 @@ SHOWN_EVERY_S = 0.2
 class Progress:
     """``rows`` have an answer and ``failed`` have none; ``done`` is the share of the input from 0 to 1, None if not known.
 
-    ``rows_per_s`` is of this run, without what one before has done. ``left_s`` is how long the rest will take if it goes on like
-    this, None if not known.
+    ``rows_per_s`` is of this run, without what one before has done. ``left_s`` is how long the rest will take if it goes on
+    like this, None if not known.
     """
 
     rows: int

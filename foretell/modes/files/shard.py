@@ -30,7 +30,7 @@ class Shard:
     ``first_row`` is the number of its first row in the file, ``rows`` how many there are, bad ones too, ``share`` its share of
     the whole input. ``columns`` are a CSV header or the keys of NDJSON, ``lists`` those that hold lists. ``members`` are
     media files, ``extents`` where those of an archive lie and how large they are. ``name`` is the file's name for people,
-    ``folder`` where it lies in the input, such as ``year=2025/month=1``.
+    ``folder`` where it lies in the input, such as ``year=2025/month=1``. ``first_line`` is the line of ``start`` in a CSV file.
     """
 
     index: int
@@ -47,6 +47,7 @@ class Shard:
     extents: tuple[tuple[int, int], ...] = ()
     name: str = ""
     folder: str = ""
+    first_line: int = 1
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Why rows do not fit a model, in the words of whoever wrote them: the row, the column, what it must be, and what came."""
 
+import csv
 import difflib
 import json
 import re
@@ -14,10 +15,21 @@ from foretell.tensors import Datatype, TensorSpec, show_shape
 ONE_LINE = "the body has one line: `curl -d` drops newlines, use --data-binary"
 NO_ROWS = "the body has no rows: send at least one row"
 EMPTY = "the body is empty: send at least one row"
+QUOTE_CURE = 'close it, remove it, or write "" for a quote that is text'
 MOST_NAMES = 12
 MOST_CHARS = 40
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 _INDEX = re.compile(r"\[(\d+)\]")
+
+
+def explain_quote(error: csv.Error, row: int, line: int) -> Invalid:
+    """What is wrong with the quotes of a row of CSV that begins in ``line``; row -1 is the header."""
+    where = "the header" if row < 0 else f"row {row}, in line {line},"
+    if "limit" in str(error):
+        text = f"{where} has a cell of more than {csv.field_size_limit():,} characters: close it, if a quote opens it"
+        return Invalid("invalid_body", text)
+    text = f"{where} has a quote that is not closed in front of a comma or a line end: {QUOTE_CURE}"
+    return Invalid("bad_row", text, **({} if row < 0 else {"row": row}))
 
 
 def explain_rows(error: msgspec.ValidationError, body: bytes, specs: Sequence[TensorSpec]) -> Invalid:

@@ -18,7 +18,7 @@ import orjson
 
 from foretell.engine.engine import Engine
 from foretell.errors import Invalid, Setup, Unsupported
-from foretell.modes.http.misfit import EMPTY, NO_ROWS, ONE_LINE, explain_rows, explain_value, missing_column
+from foretell.modes.http.misfit import EMPTY, NO_ROWS, ONE_LINE, explain_quote, explain_rows, explain_value, missing_column
 from foretell.modes.http.numbers import NotFinite, spell_out, to_array
 from foretell.request import Request
 from foretell.tensors import Array, Arrays, Datatype, Signature, TensorSpec
@@ -152,8 +152,8 @@ class RowDoor:
 
     def _read_csv(self, body: bytes) -> dict[str, Array]:
         try:
-            header, *rows = [row for row in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline="")) if row]
-        except (UnicodeDecodeError, csv.Error, ValueError) as error:
+            header, *rows = _split(body.decode("utf-8-sig"))
+        except ValueError as error:
             text = "the body is not CSV text in UTF-8 with a header line" if body.strip() else EMPTY
             raise Invalid("invalid_body", text) from error
         for number, row in enumerate(rows):
@@ -239,6 +239,21 @@ class Column:
                 text = f"row {row}: {cell[:40]!r} in column {self.spec.name!r} is not a {self.spec.dtype}"
                 raise Invalid("bad_row", text, row=row, input=self.spec.name) from error
         return to_array(values, self.spec.dtype, self.spec.name)
+
+
+def _split(text: str) -> list[list[str]]:
+    """The rows of CSV, the header first. Raises Invalid for a quote that makes one row of several, or is closed amid a cell."""
+    rows: list[list[str]] = []
+    line = 1
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for row in reader:
+            if row:
+                rows.append(row)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise explain_quote(error, len(rows) - 1, line) from error
+    return rows
 
 
 def _decoders(kind: Any) -> "tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]":

@@ -170,7 +170,8 @@ def test_what_was_answered_before_too_many_rows_failed_is_kept(tmp_path: Path) -
     assert re.search(r"the last is row 10[23]: \S+", refusal.value.message)
     loose = PredictSettings(batch_rows=16, shard_rows=SHARD_ROWS, workers=1, max_errors=4)
     report = predict(pipeline(Only()), source, tmp_path / "answers.csv", loose)
-    assert (report.rows, report.failed, report.resumed) == (ROWS - 4, 4, 80)
+    assert (report.rows, report.failed) == (ROWS - 4, 4)
+    assert report.resumed in (80, 120)  # the shard with the rows that failed may have come to its end
     assert report.errors is not None
     lines = [json.loads(line) for line in report.errors.read_bytes().splitlines()]
     assert [line["row"] for line in lines] == [100, 101, 102, 103]

@@ -1,14 +1,17 @@
-"""Where rows end: what Arrow's own reader finds, wherever a file is cut."""
+"""Where rows end: where they are read to end, and Arrow's own reader finds them to, wherever a file is cut."""
 
 import io
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from foretell.modes.files import lines
+from foretell.modes.files.quotes import find_quotes
+from foretell.modes.files.section import Extent, Section
 
 CELLS = st.text(alphabet='a,"\n\r ', max_size=40)
 LINES = st.sampled_from(["{}", " ", "", '{"a": "\\n"}', "\r", "x" * 20])
@@ -16,6 +19,15 @@ LINES = st.sampled_from(["{}", " ", "", '{"a": "\\n"}', "\r", "x" * 20])
 
 def rows_by_arrow(data: bytes) -> int:
     """Rows of one column, bad ones too."""
+    return rows_in(io.BytesIO(data))
+
+
+def rows_as_read(data: bytes, block_bytes: int = 2**20) -> int:
+    """The same, as they are read: a row whose quotes are faulty costs no other."""
+    return rows_in(Section(io.BytesIO(data), Extent(0, len(data), 1), block_bytes, 1))
+
+
+def rows_in(stream: Any) -> int:
     bad: list[object] = []
 
     def note(row: object) -> str:
@@ -23,7 +35,7 @@ def rows_by_arrow(data: bytes) -> int:
         return "skip"
 
     table = pa.csv.read_csv(
-        io.BytesIO(data),
+        stream,
         pa.csv.ReadOptions(use_threads=False, column_names=["h"]),
         pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
         pa.csv.ConvertOptions(check_utf8=False, column_types={"h": pa.string()}),
@@ -33,14 +45,22 @@ def rows_by_arrow(data: bytes) -> int:
 
 @settings(deadline=None, max_examples=300)
 @given(CELLS, st.integers(1, 4), st.integers(1, 9))
-def test_pieces_of_csv_hold_the_rows_that_arrow_finds(text: str, most_rows: int, block_bytes: int) -> None:
+def test_pieces_of_csv_hold_the_rows_that_are_read_from_the_whole(text: str, most_rows: int, block_bytes: int) -> None:
     data = ("h\n" + text).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "BLOCK_BYTES", block_bytes)
         pieces = list(lines.cut(io.BytesIO(data), 2, "csv", most_rows, 10**9))
-    assert sum(piece.rows for piece in pieces) == rows_by_arrow(data) - 1
+    assert sum(piece.rows for piece in pieces) == rows_as_read(data) - 1 == rows_as_read(data, block_bytes) - 1
     for piece in pieces:
-        assert rows_by_arrow(data[piece.start : piece.stop]) == piece.rows <= most_rows
+        assert rows_as_read(data[piece.start : piece.stop]) == piece.rows <= most_rows
+
+
+@settings(deadline=None, max_examples=300)
+@given(CELLS)
+def test_rows_without_faults_are_those_that_arrow_finds(text: str) -> None:
+    data = ("h\n" + text).encode()
+    assume(not find_quotes(data, last=True).faults)
+    assert rows_as_read(data) == rows_by_arrow(data)
 
 
 @given(

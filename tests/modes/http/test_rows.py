@@ -128,6 +128,9 @@ def test_a_model_without_rows_refuses_two() -> None:
         ("", "text/csv", "invalid_body"),
         (b"\xff\xfe", "text/csv", "invalid_body"),
         ('age,count,name\n"' + "a" * 200_000 + '",1,a\n', "text/csv", "invalid_body"),
+        ('age,count,name\n1,2,"a\n1,2,b\n', "text/csv", "bad_row"),
+        ('age,count,name\n"1,2,a\n"1,2,b\n', "text/csv", "bad_row"),
+        ('age,"count,name\n1,2,a\n', "text/csv", "bad_row"),
         ("\n", "application/x-ndjson", "wrong_rows"),
     ],
     ids=lambda value: str(value)[:30],
@@ -165,6 +168,13 @@ def test_what_does_not_fit_is_refused(body: str | bytes, kind: str, code: str) -
         ("Age,count,name\n1,1,a\n", "text/csv", "there is no column 'age': is it the one called 'Age'?"),
         ("age,age,count,name\n1,1,1,a\n", "text/csv", "two columns are named 'age'"),
         ("age;count;name\n1;1;a\n", "text/csv", "the CSV is separated by ;: this reads commas"),
+        (
+            'age,count,name\n1,2,"a\nb"\n"1,2,c\n"1,2,d\n',
+            "text/csv",
+            "row 1, in line 4, has a quote that is not closed in front of a comma or a line end: close it, remove it, or write",
+        ),
+        ('age,"count,name\n1,2,a\n', "text/csv", "the header has a quote that is not closed"),
+        ('age,count,name\n1,2,"' + "a\n" * 99_999, "text/csv", "row 0, in line 2, has a cell of more than 131,072 characters"),
     ],
     ids=lambda value: str(value)[:30],
 )
