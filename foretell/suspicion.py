@@ -29,7 +29,7 @@ class Marks:
     def add(self, mark: int) -> None:
         if mark not in list(self):
             self.memory[1 + self.memory[0] % (len(self.memory) - 1)] = mark
-            self.memory[0] += 1
+            self.memory[0] = (self.memory[0] + 1) % 2**64  # a stray write of some model's code may have left anything
 
     def discard(self, mark: int) -> None:
         for place, each in enumerate(self.memory[1:].tolist(), 1):

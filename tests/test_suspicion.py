@@ -50,6 +50,12 @@ def test_what_is_remembered_is_bounded_and_nobody_is_both_suspected_and_refused_
     assert len(suspicion._crashes) < SUSPECTED + 64
 
 
+def test_a_stray_write_hinders_nobody() -> None:
+    suspicion = Suspicion()
+    suspicion.suspected.memory[0] = 2**64 - 1
+    assert [suspicion.crashed([1]), suspicion.crashed([1])] == [[], [1]]
+
+
 def test_of_too_many_marks_the_oldest_is_forgotten() -> None:
     marks = Marks.create(4)
     for mark in [7, 7, 8, 9, 10]:
