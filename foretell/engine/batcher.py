@@ -228,7 +228,7 @@ class Batcher(Entrance):
         together = [entry for entry in batch if entry not in suspected] or suspected[:1]
         for entry in suspected:
             if entry not in together:
-                entry.apart = entry
+                entry.apart = object()  # equal to no other
                 self.queue.put(entry)
         return together
 

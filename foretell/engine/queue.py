@@ -25,7 +25,7 @@ class Entry(ABC):
     """One caller's rows in the queue. ``answer`` or ``fail`` is called once, on the loop's thread, if still wanted.
 
     ``due`` is when it must have left the queue, at the latest its ``deadline``. ``apart`` is None or what the model's
-    own parameters are, or the entry itself: only entries that are equal in it share a call.
+    own parameters are, or an object of its own: only entries that are equal in it share a call.
     """
 
     __slots__ = (
