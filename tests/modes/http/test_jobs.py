@@ -57,9 +57,9 @@ def accepted(reply: Reply) -> str:
 
 
 def result(served: Served, path: str, *headers: str) -> Reply:
-    """The result, once there is one."""
-    for _ in range(10):
-        reply = get(served, path + "/result", "prefer: wait=9", *headers)
+    """The result, once there is one: a job over files gives way to whatever else the machine does."""
+    for _ in range(40):
+        reply = get(served, path + "/result", "prefer: wait=5", *headers)
         if reply.status != 202:
             break
     return reply
