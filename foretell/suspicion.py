@@ -38,8 +38,9 @@ class Marks:
 
 
 class Suspicion:
-    """``crashed`` when a process has died, ``acquit`` when a suspect was answered. Safe from several processes, which may then
-    forget a suspect, and no more than that.
+    """Who is suspected and who refused: ``crashed`` when a process has died, ``acquit`` when a suspect was answered.
+
+    Safe from several processes, which may then forget a suspect, and no more than that.
     """
 
     def __init__(self, suspected: Marks | None = None, refused: Marks | None = None) -> None:

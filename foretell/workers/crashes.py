@@ -1,4 +1,4 @@
-"""What the supervisor makes of crashes: how long to wait, when to give up, and whether it was the kernel."""
+"""What the supervisor makes of crashes: how long to wait, when to give up, and whether the kernel killed for want of memory."""
 
 import re
 from contextlib import suppress
@@ -7,8 +7,6 @@ from pathlib import Path
 FIRST_WAIT_S = 0.1
 MOST_WAIT_S = 10.0
 REMEMBERED_S = 60.0
-
-
 VMSTAT = Path("/proc/vmstat")
 
 

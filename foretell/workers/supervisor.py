@@ -52,7 +52,10 @@ def supervise(paths: Sequence[Path], name: str | None, settings: Settings, envir
 
 @dataclass(eq=False)
 class Worker:
-    """One process. ``ordered``: it was told what to serve. ``leaving``: it was told to end. ``why``: what ended it."""
+    """One process. ``ordered``: it was told what to serve. ``leaving``: it was told to end. ``why``: what ended it.
+
+    ``oom_kills``: how often the kernel had killed for want of memory when it was started.
+    """
 
     pid: int
     slot: Slot
